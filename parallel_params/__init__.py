@@ -1,0 +1,1 @@
+"""Parameters sharded over MPI ranks, the way each `Parameter` says."""

@@ -1,0 +1,88 @@
+"""Every exception a user can see, with its cause and its remedy.
+
+Nothing here decides anything: the floors above raise, this file names. Each class also
+derives from the built-in exception that a caller would expect, so `except ValueError`
+keeps working.
+"""
+
+from collections.abc import Sequence
+
+
+class ParallelParamsError(Exception):
+    """Base of all errors of this package. Catch it to catch them all."""
+
+
+class PlanError(ParallelParamsError, ValueError):
+    """Parameters, mesh or policy contradict each other.
+
+    Cause: for instance grains that the world size does not divide, or two parameters of
+    one name. Remedy: the message names the object and the values that would work.
+    """
+
+
+class PlanMismatch(ParallelParamsError, RuntimeError):
+    """The ranks did not build the same model, policy or mesh.
+
+    Cause: a model, flag, dtype or optimizer that depends on the rank. Remedy: build the
+    same model on every rank; the message names the first different parameter and ranks.
+    """
+
+
+class CommunicationError(ParallelParamsError, RuntimeError):
+    """A collective was called with buffers that cannot be sent.
+
+    Cause: a buffer that is not contiguous, not writeable or not of the announced size.
+    """
+
+
+class RankFailed(ParallelParamsError, RuntimeError):
+    """A rank raised, so every rank of the world raises.
+
+    Cause: the exception of the rank named in `rank`; its text is part of the message.
+
+    Attributes:
+        rank: the first rank that failed.
+    """
+
+    def __init__(self, message: str, *, rank: int) -> None:
+        super().__init__(message)
+        self.rank = rank
+
+
+class LaunchError(ParallelParamsError, RuntimeError):
+    """A world of ranks cannot be started, or is not the one that was asked for.
+
+    Cause: no MPI library, two MPI wheels at once, or the launcher of one MPI with the
+    library of another. Remedy: in the message; `pparams doctor` looks for all of them.
+    """
+
+
+class ConfigError(ParallelParamsError, ValueError):
+    """A job file or an override is wrong.
+
+    Attributes:
+        problems: one line per problem, `file:line: key: what is wrong (got ...)`.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class DataError(ParallelParamsError, ValueError):
+    """A data file is missing, foreign or damaged; the message names it and its remedy."""
+
+
+class RunFolderExists(ParallelParamsError, FileExistsError):
+    """The run folder is already there, and runs are never overwritten.
+
+    Remedy: another `run.folder`, or move the old run away.
+    """
+
+
+class ManagedOptimizerError(ParallelParamsError, RuntimeError):
+    """An optimizer that a `ParameterManager` has adopted was called directly.
+
+    Its state is sharded, so a call on one rank alone cannot step it. Remedy: call
+    `manager.step(...)` or `manager.update(gradients)` on every rank.
+    """
