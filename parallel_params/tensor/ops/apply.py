@@ -1,0 +1,128 @@
+"""What every operator does around its arithmetic: operands in, result on record.
+
+The derivative of an operator stands beside its forward computation and is written once,
+over values that are arrays in an ordinary sweep and tensors in a sweep that will itself
+be differentiated: `Value` is that type. Only operators, methods and the helpers below may
+be used on it.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from parallel_params.tensor import tape
+from parallel_params.tensor.dtype import promote, promote_scalar
+from parallel_params.tensor.tensor import Array, Tensor, as_array
+
+Value = TypeVar("Value", Array, Tensor)
+Operand: TypeAlias = object
+
+_SCALARS = {bool, int, float}
+_new = object.__new__  # half the price of Tensor(...), and there is nothing to convert
+
+
+def result(
+    array: Array,
+    inputs: tuple[Tensor, ...],
+    vjp: tape.Vjp,
+    higher: Callable[..., "tuple[Tensor | None, ...]"] | None = None,
+) -> Tensor:
+    """Return `array` as a tensor, with the operation on record if anyone wants it.
+
+    Args:
+        array: the result; a NumPy scalar is taken for a 0-d array.
+        inputs: the operands.
+        vjp: gradient of the result -> gradients of the inputs, as arrays.
+        higher: (gradient, result, *inputs) -> gradients of the inputs, as tensors.
+    """
+    out = _new(Tensor)
+    out._array = array if type(array) is np.ndarray else np.asarray(array)
+    out._node = None
+    tape.record(out, inputs, vjp, higher)
+    return out
+
+
+def as_operand(value: Operand, operator: str) -> Tensor:
+    """Return `value` as a tensor.
+
+    Raises:
+        TypeError: it is not a tensor, number, list or tuple; an ndarray is refused so
+            that it is visible where values leave and enter the tape.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, bool | int | float | np.generic | list | tuple):
+        if isinstance(value, tuple):
+            value = list(value)
+        return Tensor.wrap(as_array(value))
+    remedy = "; wrap it in Tensor(...)" if isinstance(value, np.ndarray) else ""
+    raise TypeError(
+        f"{operator} takes tensors and numbers, not {type(value).__name__}{remedy}"
+    )
+
+
+def pair(left: Operand, right: Operand, operator: str) -> tuple[Tensor, Tensor]:
+    """Return both operands as tensors of one element type, by MindSpore's promotion."""
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        a, b = left._array.dtype, right._array.dtype
+        if a is b:
+            return left, right
+        common = promote(a, b)
+        return cast(left, common), cast(right, common)
+    if isinstance(left, Tensor):
+        return _with_scalar(left, right, operator)
+    if isinstance(right, Tensor):
+        other, scalar = _with_scalar(right, left, operator)
+        return scalar, other
+    return pair(as_operand(left, operator), as_operand(right, operator), operator)
+
+
+def _with_scalar(
+    tensor: Tensor, value: Operand, operator: str
+) -> tuple[Tensor, Tensor]:
+    if isinstance(value, np.float64):
+        value = float(value)
+    kind: type = type(value)
+    if kind not in _SCALARS:
+        return pair(tensor, as_operand(value, operator), operator)
+    common = promote_scalar(tensor._array.dtype, kind)
+    # A 0-d array costs half of what a Python number costs in a ufunc.
+    scalar = Tensor.wrap(np.asarray(value, dtype=common))
+    return cast(tensor, common), scalar
+
+
+def cast(tensor: Tensor, dtype: "np.dtype[np.generic]") -> Tensor:
+    """Return the tensor with elements of `dtype`; itself if it has them."""
+    array = tensor._array
+    if array.dtype == dtype:
+        return tensor
+    source = array.dtype
+    return result(
+        array.astype(dtype),
+        (tensor,),
+        lambda g: (g.astype(source),),
+        lambda g, out: (cast(g, source),),
+    )
+
+
+def unbroadcast(grad: Value, like: Value) -> Value:
+    """Sum `grad` over the dims along which `like` was broadcast.
+
+    Args:
+        grad: gradient of a broadcast result.
+        like: the operand whose shape is wanted.
+    """
+    shape = like.shape
+    if grad.shape == shape:
+        return grad
+    lead = len(grad.shape) - len(shape)
+    dims = tuple(range(lead)) + tuple(
+        lead + i for i, n in enumerate(shape) if n == 1 and grad.shape[lead + i] != 1
+    )
+    return grad.sum(dims).reshape(shape)
+
+
+def is_wanted(tensor: Tensor) -> bool:
+    """Return whether the derivative with respect to `tensor` will be used."""
+    return tape.is_tracked(tensor)
