@@ -5,6 +5,7 @@
 # variables that a local world wants: BLAS threads, Open MPI's guards.
 set -eu
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
+need="test"
 # shellcheck source=launch/env.sh
 . "$root/launch/env.sh"
 

@@ -5,6 +5,7 @@
 # Sets everything up first (env.sh), which takes seconds and happens once.
 set -eu
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
+need="test"
 # shellcheck source=launch/env.sh
 . "$root/launch/env.sh"
 
