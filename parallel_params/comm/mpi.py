@@ -1,0 +1,338 @@
+"""The world of MPI processes, over mpi4py: the only module that imports it.
+
+Importing this module loads the MPI library and does not start it; `world` does. All
+messages travel on a duplicate of MPI's world, so that they never meet a user's own.
+Whether a process *should* open a world is decided in `comm/world.py`.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import mpi4py
+import numpy as np
+
+from parallel_params.comm.buffers import (
+    as_bytes,
+    check_group,
+    check_parts,
+    check_receive,
+    check_reducible,
+    check_root,
+    check_same_dtype,
+    check_send,
+    offsets_of,
+)
+from parallel_params.comm.launch_env import check_launcher, check_world_size
+from parallel_params.comm.protocol import EXIT_UNCAUGHT, Buffer, Rank, ReduceOp
+
+# We start MPI ourselves, after looking at who launched us; mpi4py still ends it.
+mpi4py.rc.initialize = False
+mpi4py.rc.finalize = True
+
+from mpi4py import MPI  # noqa: E402 - the lines above must come first
+
+# The largest count of MPI 3, which Open MPI 5 still is.
+MAX_COUNT = 2**31 - 1
+
+_OPS = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
+_UNITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_SEGMENT_TAG = 1
+_FAILURE_TAG = 2
+# Long enough for a small message to arrive on one machine, short for a person.
+_NOTICE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """Which MPI this process talks to.
+
+    Attributes:
+        name: the maker's name for it, "MPICH" or "Open MPI" for instance.
+        version: "5.0.2".
+        standard: the version of MPI that it follows, (5, 0).
+    """
+
+    name: str
+    version: str
+    standard: tuple[int, int]
+
+
+def library() -> Library:
+    """Say which MPI library was loaded; works before a world is opened."""
+    name, version = MPI.get_vendor()
+    return Library(
+        name=name, version=".".join(map(str, version)), standard=MPI.Get_version()
+    )
+
+
+def is_started() -> bool:
+    """Whether MPI runs in this process already, by us or by the user's own import."""
+    return MPI.Is_initialized() and not MPI.Is_finalized()
+
+
+def world(
+    *, environ: Mapping[str, str], max_count: int = MAX_COUNT
+) -> "MPICommunicator":
+    """Start MPI if nobody has and return a communicator of all its processes.
+
+    Args:
+        environ: the environment, for what the launcher says about the world.
+        max_count: most elements in one MPI call; smaller in tests.
+
+    Raises:
+        LaunchError: the launcher belongs to another MPI than the library.
+
+    Collective: every process of the world.
+    """
+    if not MPI.Is_initialized():
+        check_launcher(environ, library=library().name)
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    check_world_size(environ, size=MPI.COMM_WORLD.Get_size(), library=library().name)
+    return MPICommunicator(
+        MPI.COMM_WORLD.Dup(), notices=MPI.COMM_WORLD.Dup(), max_count=max_count
+    )
+
+
+class MPICommunicator:
+    """A `Communicator` over one of MPI's, which it owns."""
+
+    def __init__(
+        self, comm: MPI.Intracomm, *, notices: MPI.Intracomm, max_count: int
+    ) -> None:
+        self._comm = comm
+        self._notices = notices
+        self._max_count = max_count
+        # Asked once: both are read on every call.
+        self._rank = comm.Get_rank()
+        self._size = comm.Get_size()
+
+    @property
+    def rank(self) -> Rank:
+        """See `Communicator.rank`."""
+        return self._rank
+
+    @property
+    def size(self) -> int:
+        """See `Communicator.size`."""
+        return self._size
+
+    @property
+    def description(self) -> str:
+        """See `Communicator.description`."""
+        lib = library()
+        ranks = "1 rank" if self._size == 1 else f"{self._size} ranks"
+        return f"{lib.name} {lib.version}, {ranks}"
+
+    def barrier(self) -> None:
+        """See `Communicator.barrier`."""
+        self._comm.Barrier()
+
+    def broadcast(self, buffer: Buffer, *, root: Rank = 0) -> None:
+        """See `Communicator.broadcast`."""
+        check_receive(buffer, what="broadcast")
+        check_root(root, num_ranks=self._size, what="broadcast")
+        self._broadcast(as_bytes(buffer), root)
+
+    def all_gather(self, buffer: Buffer, counts: Sequence[int]) -> None:
+        """See `Communicator.all_gather`."""
+        check_receive(buffer, what="all_gather")
+        check_parts(buffer, counts, num_ranks=self._size, what="all_gather")
+        units, per_element = _as_units(buffer)
+        sizes = [count * per_element for count in counts]
+        starts = offsets_of(sizes)
+        if starts[-1] <= self._max_count:
+            self._comm.Allgatherv(MPI.IN_PLACE, [units, sizes, starts[:-1]])
+            return
+        for rank in range(self._size):
+            self._broadcast(units[starts[rank] : starts[rank + 1]], rank)
+
+    def all_to_all(
+        self,
+        send: Buffer,
+        send_counts: Sequence[int],
+        recv: Buffer,
+        recv_counts: Sequence[int],
+    ) -> None:
+        """See `Communicator.all_to_all`."""
+        what = "all_to_all"
+        check_send(send, what=what)
+        check_receive(recv, what=what)
+        check_same_dtype(send, recv, what=what)
+        check_parts(send, send_counts, num_ranks=self._size, what=f"{what} (send)")
+        check_parts(recv, recv_counts, num_ranks=self._size, what=f"{what} (receive)")
+        sent, per_element = _as_units(send)
+        received, _ = _as_units(recv)
+        send_sizes = [count * per_element for count in send_counts]
+        recv_sizes = [count * per_element for count in recv_counts]
+        # Note [large segments]
+        # Only the two ranks of a segment know that it is large, so no decision here may
+        # depend on more than one segment: those above the limit go by messages of
+        # their own. What is left fits into one call when it lies densely.
+        limit = self._max_count // self._size
+        large = self._start_large_segments(sent, send_sizes, limit, is_send=True)
+        large += self._start_large_segments(received, recv_sizes, limit, is_send=False)
+        self._all_to_all_small(sent, send_sizes, received, recv_sizes, limit)
+        MPI.Request.Waitall(large)
+
+    def all_reduce(self, buffer: Buffer, *, op: ReduceOp = "sum") -> None:
+        """See `Communicator.all_reduce`."""
+        check_receive(buffer, what="all_reduce")
+        check_reducible(buffer, what="all_reduce")
+        flat = buffer.reshape(-1)
+        for first in range(0, flat.size, self._max_count):
+            part = flat[first : first + self._max_count]
+            self._comm.Allreduce(MPI.IN_PLACE, part, _OPS[op])
+
+    def reduce_scatter(
+        self, buffer: Buffer, counts: Sequence[int], out: Buffer
+    ) -> None:
+        """See `Communicator.reduce_scatter`."""
+        what = "reduce_scatter"
+        check_send(buffer, what=what)
+        check_receive(out, what=what)
+        check_same_dtype(buffer, out, what=what)
+        check_reducible(buffer, what=what)
+        check_parts(buffer, counts, num_ranks=self._size, what=what)
+        check_parts(out, [counts[self._rank]], num_ranks=1, what=f"{what} (out)")
+        if buffer.size <= self._max_count:
+            self._comm.Reduce_scatter(buffer, out, list(counts), MPI.SUM)
+            return
+        starts = offsets_of(counts)
+        for rank in range(self._size):
+            whole = buffer[starts[rank] : starts[rank + 1]]
+            for first in range(0, whole.size, self._max_count):
+                last = first + self._max_count
+                mine = out[first:last] if rank == self._rank else None
+                self._comm.Reduce(whole[first:last], mine, MPI.SUM, rank)
+
+    def all_gather_bytes(self, payload: bytes) -> list[bytes]:
+        """See `Communicator.all_gather_bytes`."""
+        sizes = np.zeros(self._size, np.int64)
+        sizes[self._rank] = len(payload)
+        self._comm.Allgather(MPI.IN_PLACE, sizes)
+        starts = offsets_of(sizes.tolist())
+        buffer = np.empty(starts[-1], np.uint8)
+        buffer[starts[self._rank] : starts[self._rank + 1]] = np.frombuffer(
+            payload, np.uint8
+        )
+        self.all_gather(buffer, sizes.tolist())
+        return [
+            buffer[starts[rank] : starts[rank + 1]].tobytes()
+            for rank in range(self._size)
+        ]
+
+    def group(self, ranks: Sequence[Rank]) -> "MPICommunicator":
+        """See `Communicator.group`."""
+        check_group(ranks, rank=self._rank, num_ranks=self._size)
+        members = self._comm.Get_group().Incl(list(ranks))
+        comm = self._comm.Create_group(members)
+        members.Free()
+        return MPICommunicator(comm, notices=self._notices, max_count=self._max_count)
+
+    def abort(self, message: str, code: int = EXIT_UNCAUGHT) -> NoReturn:
+        """See `Communicator.abort`. Labels every line with the rank of the world."""
+        label = f"[rank {self._notices.Get_rank()}] "
+        lines = message.rstrip("\n").split("\n")
+        # One write, so that the lines of two failing ranks do not mix.
+        sys.stderr.write("".join(f"{label}{line}\n" for line in lines))
+        sys.stderr.flush()
+        MPI.COMM_WORLD.Abort(code)
+        raise SystemExit(code)
+
+    def first_failure(self) -> Rank:
+        """Tell the world that this rank has failed, and learn which rank failed first.
+
+        Returns after a moment whatever the others do: it is called when they may wait
+        in any collective. First by the clocks of the ranks, as far as this rank heard.
+        """
+        notices, rank = self._notices, self._notices.Get_rank()
+        mine = np.array([time.time()])
+        if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+            return rank
+        # A small message is buffered, so sending never waits for the receiver; it is
+        # never completed either, because the process ends here.
+        sent = [
+            notices.Isend(mine, dest=other, tag=_FAILURE_TAG)
+            for other in range(notices.Get_size())
+            if other != rank
+        ]
+        heard = [(float(mine[0]), rank)]
+        deadline = time.monotonic() + _NOTICE_S
+        status = MPI.Status()
+        while time.monotonic() < deadline:
+            if notices.Iprobe(MPI.ANY_SOURCE, _FAILURE_TAG, status):
+                when = np.empty(1)
+                notices.Recv(when, status.Get_source(), _FAILURE_TAG)
+                heard.append((float(when[0]), status.Get_source()))
+            time.sleep(0.001)
+        del sent
+        return min(heard)[1]
+
+    def close(self) -> None:
+        """See `Communicator.close`."""
+        self._comm.Free()
+
+    def _broadcast(self, units: Buffer, root: Rank) -> None:
+        for first in range(0, units.size, self._max_count):
+            self._comm.Bcast(units[first : first + self._max_count], root)
+
+    def _start_large_segments(
+        self, units: Buffer, sizes: Sequence[int], limit: int, *, is_send: bool
+    ) -> list[MPI.Request]:
+        starts = offsets_of(sizes)
+        start = self._comm.Isend if is_send else self._comm.Irecv
+        return [
+            start(units[first : min(first + self._max_count, end)], rank, _SEGMENT_TAG)
+            for rank, end in enumerate(starts[1:])
+            if sizes[rank] > limit
+            for first in range(starts[rank], end, self._max_count)
+        ]
+
+    def _all_to_all_small(
+        self,
+        sent: Buffer,
+        send_sizes: Sequence[int],
+        received: Buffer,
+        recv_sizes: Sequence[int],
+        limit: int,
+    ) -> None:
+        send_parts = [size if size <= limit else 0 for size in send_sizes]
+        recv_parts = [size if size <= limit else 0 for size in recv_sizes]
+        dense_send, send_starts = _dense(sent, send_sizes, send_parts)
+        dense_recv, recv_starts = _dense(received, recv_sizes, recv_parts)
+        self._comm.Alltoallv(
+            [dense_send, send_parts, send_starts[:-1]],
+            [dense_recv, recv_parts, recv_starts[:-1]],
+        )
+        if dense_recv is not received:
+            starts = offsets_of(recv_sizes)
+            for rank, size in enumerate(recv_parts):
+                part = dense_recv[recv_starts[rank] : recv_starts[rank] + size]
+                received[starts[rank] : starts[rank] + size] = part
+
+
+def _as_units(buffer: Buffer) -> tuple[Buffer, int]:
+    """View a buffer as unsigned integers of its item size: what MPI moves, not adds.
+
+    Returns:
+        The view, and how many of its elements make one of the buffer's.
+    """
+    unit = _UNITS.get(buffer.itemsize)
+    if unit is not None:
+        return buffer.view(unit), 1
+    return as_bytes(buffer), buffer.itemsize
+
+
+def _dense(
+    units: Buffer, sizes: Sequence[int], parts: Sequence[int]
+) -> tuple[Buffer, list[int]]:
+    """Return the buffer without its large segments, and where the others start."""
+    starts = offsets_of(parts)
+    if starts[-1] == units.size:
+        return units, starts
+    places = offsets_of(sizes)
+    pieces = [units[places[r] : places[r] + part] for r, part in enumerate(parts)]
+    return np.concatenate(pieces), starts
