@@ -1,0 +1,161 @@
+"""What a job is: one frozen dataclass per table of the job file.
+
+The docstring below a field is its description everywhere: in the JSON schema, in
+`pparams config keys` and in an editor. Nothing here reads files or compares fields with
+each other; `load` does the one, `rules` the other.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
+
+from parallel_params.train.config.limits import STRICT, Count, Seed, Text, Whole
+from parallel_params.train.config.optim import Optim
+from parallel_params.train.config.sizes import NumBytes, PositiveNumBytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitsData:
+    """Handwritten digits, 8x8 pixels, shipped inside the package."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: Literal["digits"]
+    """Which data: the 1437 + 360 handwritten digits inside the package."""
+    batch: Count
+    """Samples per step of the whole world; each rank takes its part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NpzData:
+    """Labelled samples from an .npz file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: Literal["npz"]
+    """Which data: arrays x, y, test_x and test_y of an .npz file."""
+    path: Text
+    """The .npz file, relative to the folder the job is started in."""
+    batch: Count
+    """Samples per step of the whole world; each rank takes its part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlpModel:
+    """A stack of dense layers."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    kind: Literal["mlp"]
+    """Which model: dense layers with an activation between them."""
+    hidden: tuple[Count, ...]
+    """Width of each hidden layer; an empty list is logistic regression."""
+    activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu"
+    """What stands between two layers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagOverride:
+    """The flags of parameters, said from outside of the model."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    match: Text
+    """Names of the parameters it is for, as in `0.*` or `*.bias`."""
+    parallel_optimizer: bool | None = None
+    """May the ranks share the work on its optimizer state."""
+    layerwise_parallel: bool | None = None
+    """Is it each rank's own, neither broadcast nor reduced."""
+    comm_fusion: Whole | None = None
+    """Parameters of one number travel together; 0 travels alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel:
+    """How weights, gradients and optimizer state lie on the ranks."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    level: Literal[0, 1, 2, 3] = 1
+    """0 nothing is sharded, 1 optimizer state, 2 also gradients, 3 also weights."""
+    bucket: PositiveNumBytes = 4 * 2**20
+    """Bytes that travel in one collective, like "1 MiB"."""
+    shard_threshold: NumBytes = 64 * 2**10
+    """Parameters below this stay whole on every rank, like "64 KiB"."""
+    grains: Count | None = None
+    """Equal slices of the batch, summed in a fixed tree; by default one per rank."""
+    reduction: Literal["canonical", "fast"] = "canonical"
+    """canonical: the same bits on 1, 2, 4 ... ranks; fast: on a fixed number only."""
+    blas_threads: Whole = 1
+    """BLAS threads of a rank (they change bits); 0 leaves the library's own choice."""
+    override: tuple[FlagOverride, ...] = ()
+    """Flags of parameters, set from outside; a later entry wins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """How long to train and how often to look."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    steps: Count | None = None
+    """Optimizer steps; either this or `epochs`."""
+    epochs: Count | None = None
+    """Passes over the training samples; either this or `steps`."""
+    eval_every: Count = 100
+    """Steps between two looks at the test samples; the last step always looks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What a run says while it runs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    every: Count = 50
+    """Steps between two lines of progress and of metrics.jsonl."""
+    progress: Literal["auto", "bar", "plain", "off"] = "auto"
+    """auto: a bar on a terminal, else plain lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Where a run leaves what it made."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    folder: Text | None = None
+    """Folder of the run, must not exist; by default runs/<name>/<time of start>."""
+    name: Text | None = None
+    """Name in runs/<name>; by default that of the job file."""
+
+
+Data: TypeAlias = Annotated[DigitsData | NpzData, Field(discriminator="name")]
+Model: TypeAlias = Annotated[MlpModel, Field()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One complete training run of parallel_params."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    title: str = ""
+    """What the run is about, in a few words."""
+    seed: Seed = 0
+    """Decides first weights and order of samples, for any number of ranks."""
+    data: Data
+    """What to learn from."""
+    model: Model
+    """What learns."""
+    optim: Optim
+    """How it learns."""
+    parallel: Parallel = Parallel()
+    """How weights, gradients and optimizer state lie on the ranks."""
+    train: Train
+    """How long to train and how often to look."""
+    log: Log = Log()
+    """What a run says while it runs."""
+    run: Run = Run()
+    """Where a run leaves what it made."""

@@ -1,0 +1,135 @@
+"""What the keys of a job must be to each other.
+
+Each rule looks at the tables as given, so that it can speak although another key is
+wrong; it is silent when a key it needs is wrong. What needs a model or a world of ranks
+is checked in `train/check.py`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+from parallel_params.train.config.problems import Problem
+from parallel_params.train.config.text import KeyPath, Table
+
+
+class _WrongKeyError(Exception):
+    """A key that a rule needs is wrong itself."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Facts:
+    table: Table
+    wrong: frozenset[KeyPath]
+
+    def value(self, *key: str | int) -> object:
+        """Give what stands at a key, or None; raise if that is already a problem."""
+        if any(bad == key[: len(bad)] for bad in self.wrong):
+            raise _WrongKeyError
+        inner: object = self.table
+        for part in key:
+            if isinstance(inner, dict):
+                inner = inner.get(part)
+            elif isinstance(inner, list) and isinstance(part, int):
+                inner = inner[part]
+            else:
+                return None
+        return inner
+
+    def count(self, *key: str | int, default: int) -> int:
+        """Give the whole number at a key, or what stands for a missing one."""
+        value = self.value(*key)
+        return value if isinstance(value, int) else default
+
+    def share(self, *key: str | int) -> float:
+        """Give the number at a key, or 0."""
+        value = self.value(*key)
+        return float(value) if isinstance(value, int | float) else 0.0
+
+
+_FLAGS = ("parallel_optimizer", "layerwise_parallel", "comm_fusion")
+_Rule: TypeAlias = Callable[[_Facts], Iterator[Problem]]
+
+
+def contradictions(table: Table, wrong: Iterable[KeyPath]) -> list[Problem]:
+    """List the rules that the tables break.
+
+    Args:
+        table: the job as given, overrides applied.
+        wrong: keys that are known to be wrong; rules that need them are silent.
+    """
+    facts = _Facts(table, frozenset(wrong))
+    rules = (_grains, _duration, _warmup, _nesterov, _flag_overrides)
+    return [problem for rule in rules for problem in _unless_wrong(rule, facts)]
+
+
+def _unless_wrong(rule: _Rule, facts: _Facts) -> list[Problem]:
+    try:
+        return list(rule(facts))
+    except _WrongKeyError:
+        return []
+
+
+def uneven_batch(batch: int, parts: int, what: str, *, name: str) -> str:
+    """Say that a batch cannot be cut evenly, and which numbers near by can.
+
+    Args:
+        batch: samples of the whole world per step.
+        parts: in how many it should be cut.
+        what: the sentence in the middle, "grains (parallel.grains)" or "ranks".
+        name: what to call the parts in the advice.
+    """
+    below, above = batch - batch % parts, batch - batch % parts + parts
+    batches = f"{below} or {above}" if below else str(above)
+    counts = sorted(n for n in range(1, batch + 1) if batch % n == 0)
+    fewer = max((n for n in counts if n < parts), default=None)
+    more = min((n for n in counts if n > parts), default=None)
+    near = " or ".join(str(n) for n in (fewer, more) if n is not None)
+    return (
+        f"{batch} samples cannot be cut into {parts} equal {what}; "
+        f"the nearest batches are {batches}, the nearest {name} {near}"
+    )
+
+
+def _grains(facts: _Facts) -> Iterator[Problem]:
+    batch = facts.count("data", "batch", default=0)
+    grains = facts.count("parallel", "grains", default=1)
+    if batch and batch % grains:
+        what = uneven_batch(batch, grains, "grains (parallel.grains)", name="grains")
+        yield Problem(key=("data", "batch"), what=what)
+
+
+def _duration(facts: _Facts) -> Iterator[Problem]:
+    steps, epochs = facts.value("train", "steps"), facts.value("train", "epochs")
+    if steps is not None and epochs is not None:
+        what = f"either steps or epochs, not both (steps = {steps}, epochs = {epochs})"
+        yield Problem(key=("train", "epochs"), what=what)
+    elif steps is None and epochs is None:
+        what = "how long? give steps or epochs, as in steps = 600"
+        yield Problem(key=("train",), what=what)
+
+
+def _warmup(facts: _Facts) -> Iterator[Problem]:
+    warmup = facts.count("optim", "schedule", "warmup", default=0)
+    steps = facts.value("train", "steps")
+    if isinstance(steps, int) and warmup >= steps:
+        what = f"{warmup} steps of warm-up leave none of train.steps = {steps}"
+        yield Problem(key=("optim", "schedule", "warmup"), what=what)
+
+
+def _nesterov(facts: _Facts) -> Iterator[Problem]:
+    momentum = facts.share("optim", "momentum")
+    dampening = facts.share("optim", "dampening")
+    if facts.value("optim", "nesterov") and (not momentum or dampening):
+        what = (
+            f"needs momentum above 0 and dampening 0 (got {momentum:g}, {dampening:g})"
+        )
+        yield Problem(key=("optim", "nesterov"), what=what)
+
+
+def _flag_overrides(facts: _Facts) -> Iterator[Problem]:
+    entries = facts.value("parallel", "override")
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict) and set(entry) == {"match"}:
+            what = "sets no flag; give one of " + ", ".join(_FLAGS)
+            yield Problem(key=("parallel", "override", index), what=what)

@@ -1,0 +1,58 @@
+"""Sizes in bytes as people write them: `4096`, "64 KiB", "1 MiB".
+
+Binary units only: "MB" is refused, because half of its readers think of 10**6.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+
+
+def parse_bytes(text: str) -> int:
+    """Turn "1 MiB" into 1048576.
+
+    Raises:
+        ValueError: when `text` is no number with one of the binary units, or no whole
+            number of bytes.
+    """
+    found = _PATTERN.fullmatch(text.strip())
+    if found is None or found[2] not in UNITS:
+        raise ValueError(
+            f'expected bytes, as in 65536 or "64 KiB" ({", ".join(UNITS)})'
+        )
+    num_bytes = float(found[1]) * UNITS[found[2]]
+    if not num_bytes.is_integer():
+        raise ValueError("expected a whole number of bytes")
+    return int(num_bytes)
+
+
+def format_bytes(num_bytes: int) -> str:
+    """Write bytes with the largest unit that leaves at most one decimal place.
+
+    The value may be rounded: this is for people, `dump_job` writes plain integers.
+    """
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if num_bytes >= UNITS[unit]:
+            return f"{num_bytes / UNITS[unit]:.1f} {unit}".replace(".0 ", " ")
+    return f"{num_bytes} B"
+
+
+def _bytes_from(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB|TiB)$"},
+        ]
+    }
+)
+
+NumBytes = Annotated[int, Field(ge=0), BeforeValidator(_bytes_from), _SCHEMA]
+PositiveNumBytes = Annotated[int, Field(ge=1), BeforeValidator(_bytes_from), _SCHEMA]

@@ -1,0 +1,317 @@
+"""Each sentence a wrong job file gets, word for word."""
+
+# ruff: noqa: E501  the sentences stand as a user sees them, whole
+
+from pathlib import Path
+
+import pytest
+
+from parallel_params.errors import ConfigError
+from parallel_params.train.config import load_job
+
+GOOD = """\
+title = "a job"
+seed = 3
+
+[data]
+name = "digits"
+batch = 96
+
+[model]
+kind = "mlp"
+hidden = [8]
+
+[optim]
+name = "adamw"
+lr = 0.01
+schedule = { kind = "cosine", warmup = 5 }
+
+[parallel]
+grains = 4
+
+[train]
+steps = 20
+
+[log]
+every = 5
+
+[run]
+name = "job"
+"""
+
+
+def problems(path: Path, *overrides: str) -> tuple[str, ...]:
+    """Load a job that must be refused; give its sentences without the folder's name."""
+    with pytest.raises(ConfigError) as caught:
+        load_job(path, overrides)
+    folder = f"{path.parent}/"
+    return tuple(line.replace(folder, "") for line in caught.value.problems)
+
+
+def job_file(folder: Path, text: str = GOOD, name: str = "job.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+LINES = [
+    # A line of the good job, what stands there instead, the sentence.
+    ("title =", "title = 5", 'job.toml:1: title: expected a text in "quotes" (got 5)'),
+    ("seed =", "seed = -1", "job.toml:2: seed: expected 0 or more (got -1)"),
+    ("seed =", "sead = 1", 'job.toml:2: sead: unknown key; did you mean "seed"? (got 1)'),
+    (
+        "batch =",
+        "batch = 0",
+        "job.toml:6: data.batch: expected 1 or more (got 0)",
+    ),
+    (
+        "batch =",
+        "batch = 98",
+        "job.toml:6: data.batch: 98 samples cannot be cut into 4 equal grains "
+        "(parallel.grains); the nearest batches are 96 or 100, the nearest grains 2 or 7",
+    ),
+    (
+        'name = "digits"',
+        'name = "digit"',
+        'job.toml:5: data.name: expected "digits" or "npz"; did you mean "digits"? '
+        '(got "digit")',
+    ),
+    (
+        'name = "digits"',
+        'name = "npz"',
+        "job.toml:4: data.path: missing; The .npz file, relative to the folder the job "
+        "is started in.",
+    ),
+    (
+        "kind = \"mlp\"",
+        'kind = "mpl"',
+        'job.toml:9: model.kind: expected "mlp" (got "mpl")',
+    ),
+    (
+        "hidden =",
+        "hidden = [8, 0]",
+        "job.toml:10: model.hidden.1: expected 1 or more (got 0)",
+    ),
+    (
+        "hidden =",
+        "hidden = 8",
+        "job.toml:10: model.hidden: expected a list in [brackets] (got 8)",
+    ),
+    (
+        'name = "adamw"',
+        'name = "adamww"',
+        'job.toml:13: optim.name: expected "sgd", "momentum", "adam", "adamw" or '
+        '"adamweightdecay"; did you mean "adamw"? (got "adamww")',
+    ),
+    (
+        'name = "adamw"',
+        "",
+        'job.toml:12: optim.name: missing; expected "sgd", "momentum", "adam", "adamw" '
+        'or "adamweightdecay"',
+    ),
+    ("lr =", "lr = 0.0", "job.toml:14: optim.lr: expected more than 0 (got 0.0)"),
+    ("lr =", "lr = inf", "job.toml:14: optim.lr: expected a finite number (got Infinity)"),
+    ("lr =", 'lr = "1e-3"', 'job.toml:14: optim.lr: expected a number (got "1e-3")'),
+    ("lr =", "", "job.toml:12: optim.lr: missing; Learning rate, before the schedule."),
+    (
+        "schedule =",
+        'schedule = { kind = "cosin" }',
+        'job.toml:15: optim.schedule.kind: expected "constant", "cosine" or "linear"; '
+        'did you mean "cosine"? (got "cosin")',
+    ),
+    (
+        "schedule =",
+        'schedule = { kind = "constant", warmup = 5 }',
+        'job.toml:15: optim.schedule.warmup: unknown key when kind = "constant" (got 5)',
+    ),
+    (
+        "schedule =",
+        'schedule = { kind = "cosine", warmup = 20 }',
+        "job.toml:15: optim.schedule.warmup: 20 steps of warm-up leave none of "
+        "train.steps = 20",
+    ),
+    (
+        "grains =",
+        "level = 4",
+        "job.toml:18: parallel.level: expected 0, 1, 2 or 3 (got 4)",
+    ),
+    (
+        "grains =",
+        'bucket = "1 MB"',
+        'job.toml:18: parallel.bucket: expected bytes, as in 65536 or "64 KiB" '
+        '(B, KiB, MiB, GiB, TiB) (got "1 MB")',
+    ),
+    (
+        "grains =",
+        "override = [{ match = '0.*' }]",
+        "job.toml:18: parallel.override.0: sets no flag; give one of "
+        "parallel_optimizer, layerwise_parallel, comm_fusion",
+    ),
+    (
+        "grains =",
+        "override = [{ match = '0.*', paralel_optimizer = false }]",
+        "job.toml:18: parallel.override.0.paralel_optimizer: unknown key; did you mean "
+        '"parallel_optimizer"? (got false)',
+    ),
+    (
+        "steps =",
+        "steps = 2.5",
+        "job.toml:21: train.steps: expected a whole number (got 2.5)",
+    ),
+    (
+        "steps =",
+        "steps = true",
+        "job.toml:21: train.steps: expected a whole number (got true)",
+    ),
+    (
+        "steps =",
+        "",
+        "job.toml:20: train: how long? give steps or epochs, as in steps = 600",
+    ),
+    (
+        "steps =",
+        "steps = 20\nepochs = 2",
+        "job.toml:22: train.epochs: either steps or epochs, not both "
+        "(steps = 20, epochs = 2)",
+    ),
+    (
+        "[log]",
+        "[lig]",
+        'job.toml:23: lig: unknown key; did you mean "log"? (got {"every": 5})',
+    ),
+    (
+        "every =",
+        'progress = "pain"',
+        'job.toml:24: log.progress: expected "auto", "bar", "plain" or "off"; '
+        'did you mean "plain"? (got "pain")',
+    ),
+    ("name = \"job\"", 'name = ""', 'job.toml:27: run.name: expected a text that is not '
+     'empty (got "")'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "instead", "sentence"), LINES)
+def test_each_mistake_is_named_with_its_line(
+    tmp_path: Path, line: str, instead: str, sentence: str
+) -> None:
+    lines = GOOD.splitlines()
+    place = next(n for n, text in enumerate(lines) if text.startswith(line))
+    lines[place] = instead
+    assert problems(job_file(tmp_path, "\n".join(lines))) == (sentence,)
+
+
+OVERRIDES = [
+    ("lr", 'override "lr": expected key=value, as in optim.lr=0.001'),
+    ("optim..lr=1", 'override "optim..lr=1": expected key=value, as in optim.lr=0.001'),
+    (
+        "optim.lr=fast",
+        'override "optim.lr=fast": optim.lr: expected a number (got "fast")',
+    ),
+    (
+        "optim.wieght_decay=0",
+        'override "optim.wieght_decay=0": optim.wieght_decay: unknown key when '
+        'name = "adamw"; did you mean "weight_decay"? (got 0)',
+    ),
+    ("seed.x=3", 'override "seed.x=3": seed is no table, so it has no key "x"'),
+    (
+        "model.hidden.4=3",
+        'override "model.hidden.4=3": model.hidden has 1 entries, counted from 0; no "4"',
+    ),
+    (
+        "parallel.grains=5",
+        "job.toml:6: data.batch: 96 samples cannot be cut into 5 equal grains "
+        "(parallel.grains); the nearest batches are 95 or 100, the nearest grains 4 or 6",
+    ),
+]
+
+
+@pytest.mark.parametrize(("word", "sentence"), OVERRIDES)
+def test_each_wrong_override_is_named_as_it_was_given(
+    tmp_path: Path, word: str, sentence: str
+) -> None:
+    assert problems(job_file(tmp_path), word) == (sentence,)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = GOOD.replace("seed = 3", "seed = -3").replace("batch = 96", "batch = 97")
+    found = problems(job_file(tmp_path, text), "train.steps=many", "nonsense")
+    assert [line.partition(": ")[0] for line in found] == [
+        "job.toml:2",
+        "job.toml:6",
+        'override "train.steps=many"',
+        'override "nonsense"',
+    ]
+
+
+def test_a_rule_is_silent_about_keys_that_are_wrong_themselves(tmp_path: Path) -> None:
+    text = GOOD.replace("batch = 96", "batch = -97")
+    assert len(problems(job_file(tmp_path, text))) == 1
+
+
+def test_near_names_come_only_from_the_table_the_key_stands_in(tmp_path: Path) -> None:
+    (line,) = problems(job_file(tmp_path), "train.lr=0.1")
+    assert "did you mean" not in line
+
+
+def test_a_text_that_is_not_toml_is_named_with_its_line(tmp_path: Path) -> None:
+    path = job_file(tmp_path, "seed = 1\nseed = 2\n")
+    (line,) = problems(path)
+    assert line.startswith("job.toml:2: not TOML: Cannot overwrite a value")
+
+
+def test_a_text_that_ends_too_early_is_named_with_its_last_line(tmp_path: Path) -> None:
+    (line,) = problems(job_file(tmp_path, "seed = 1\nlist = [1,"))
+    assert line.startswith("job.toml:2: not TOML: ")
+
+
+def test_mistakes_in_json_are_named_with_their_line(tmp_path: Path) -> None:
+    text = '{\n "seed": 1,\n "data": {\n  "name": "digits",\n  "batch": 0},\n'
+    text += ' "model": {"kind": "mlp", "hidden": [1,\n 0]},\n "train": {"steps": 1},\n'
+    text += ' "optim": {"name": "sgd",\n "lr": -1}}'
+    assert problems(job_file(tmp_path, text, "job.json")) == (
+        "job.json:5: data.batch: expected 1 or more (got 0)",
+        "job.json:7: model.hidden.1: expected 1 or more (got 0)",
+        "job.json:10: optim.lr: expected more than 0 (got -1)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "job.json:1: not JSON: "),
+        ("[]", "job.json:1: a job is a JSON object (got a list)"),
+        ('{"a": 1, "a": 2}', 'job.json: the key "a" stands twice in one table'),
+    ],
+)
+def test_a_text_that_is_no_json_object_is_refused(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    (line,) = problems(job_file(tmp_path, text, "job.json"))
+    assert line.startswith(sentence)
+
+
+def test_a_job_that_is_not_there_is_named_with_a_near_one(tmp_path: Path) -> None:
+    job_file(tmp_path, name="digits.toml")
+    assert problems(tmp_path / "digit.toml") == (
+        'digit.toml: there is no such job file; did you mean "digits.toml"?',
+    )
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_bytes(b"\xff\xfe")
+    (line,) = problems(path)
+    assert line.startswith("job.toml: not a text in UTF-8")
+
+
+def test_a_folder_is_no_job(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path)
+    assert line.endswith("cannot be read: Is a directory")
+
+
+def test_nesterov_needs_momentum(tmp_path: Path) -> None:
+    text = GOOD.replace('name = "adamw"', 'name = "sgd"\nnesterov = true')
+    (line,) = problems(job_file(tmp_path, text))
+    assert line == (
+        "job.toml:14: optim.nesterov: needs momentum above 0 and dampening 0 (got 0, 0)"
+    )
