@@ -25,6 +25,8 @@ def agree_ok(comm: Communicator, error: BaseException | None) -> None:
     Raises:
         RankFailed: names the lowest rank with an error and its text. On a rank that
             has an error of its own it is raised from that error.
+        BaseException: the error itself, if it is the same on every rank: then it is
+            everybody's mistake and no rank's failure.
 
     Collective: every rank.
     """
@@ -33,6 +35,8 @@ def agree_ok(comm: Communicator, error: BaseException | None) -> None:
     failed = [rank for rank, answer in enumerate(answers) if answer]
     if not failed:
         return
+    if error is not None and len(set(answers)) == 1:
+        raise error
     first = failed[0]
     others = f" (and ranks {failed[1:]})" if len(failed) > 1 else ""
     raise RankFailed(
