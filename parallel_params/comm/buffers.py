@@ -1,4 +1,4 @@
-"""Checks of buffers and counts, made before any rank is told about a collective.
+"""Checks and views of buffers, made before any rank is told about a collective.
 
 A buffer that MPI cannot take corrupts memory or hangs a world, so both kinds of world
 look here first. Whether the *ranks* agree is not checked here.
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from parallel_params.comm.protocol import Buffer, Rank
 from parallel_params.errors import CommunicationError
+
+_UNITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def check_send(buffer: Buffer, *, what: str) -> None:
@@ -144,3 +146,27 @@ def offsets_of(counts: Sequence[int]) -> list[int]:
     for count in counts:
         offsets.append(offsets[-1] + count)
     return offsets
+
+
+def as_units(buffer: Buffer) -> tuple[Buffer, int]:
+    """View a buffer as unsigned integers of its item size: what MPI moves, not adds.
+
+    Returns:
+        The view, and how many of its elements make one of the buffer's.
+    """
+    unit = _UNITS.get(buffer.itemsize)
+    if unit is not None:
+        return buffer.view(unit), 1
+    return as_bytes(buffer), buffer.itemsize
+
+
+def dense(
+    units: Buffer, sizes: Sequence[int], parts: Sequence[int]
+) -> tuple[Buffer, list[int]]:
+    """Return the buffer without its large segments, and where the others start."""
+    starts = offsets_of(parts)
+    if starts[-1] == units.size:
+        return units, starts
+    places = offsets_of(sizes)
+    pieces = [units[places[r] : places[r] + part] for r, part in enumerate(parts)]
+    return np.concatenate(pieces), starts

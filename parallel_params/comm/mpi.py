@@ -5,6 +5,7 @@ messages travel on a duplicate of MPI's world, so that they never meet a user's 
 Whether a process *should* open a world is decided in `comm/world.py`.
 """
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 
 from parallel_params.comm.buffers import (
     as_bytes,
+    as_units,
     check_group,
     check_parts,
     check_receive,
@@ -23,6 +25,7 @@ from parallel_params.comm.buffers import (
     check_root,
     check_same_dtype,
     check_send,
+    dense,
     offsets_of,
 )
 from parallel_params.comm.launch_env import check_launcher, check_world_size
@@ -38,11 +41,12 @@ from mpi4py import MPI  # noqa: E402 - the lines above must come first
 MAX_COUNT = 2**31 - 1
 
 _OPS = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
-_UNITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _SEGMENT_TAG = 1
 _FAILURE_TAG = 2
 # Long enough for a small message to arrive on one machine, short for a person.
 _NOTICE_S = 0.05
+_GRACE_S = 1.0
+_LATER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +144,11 @@ class MPICommunicator:
         """See `Communicator.all_gather`."""
         check_receive(buffer, what="all_gather")
         check_parts(buffer, counts, num_ranks=self._size, what="all_gather")
-        units, per_element = _as_units(buffer)
+        units, per_element = as_units(buffer)
         sizes = [count * per_element for count in counts]
         starts = offsets_of(sizes)
         if starts[-1] <= self._max_count:
-            self._comm.Allgatherv(MPI.IN_PLACE, [units, sizes, starts[:-1]])
+            self._comm.Allgatherv(MPI.IN_PLACE, [units, (sizes, starts[:-1])])
             return
         for rank in range(self._size):
             self._broadcast(units[starts[rank] : starts[rank + 1]], rank)
@@ -163,8 +167,8 @@ class MPICommunicator:
         check_same_dtype(send, recv, what=what)
         check_parts(send, send_counts, num_ranks=self._size, what=f"{what} (send)")
         check_parts(recv, recv_counts, num_ranks=self._size, what=f"{what} (receive)")
-        sent, per_element = _as_units(send)
-        received, _ = _as_units(recv)
+        sent, per_element = as_units(send)
+        received, _ = as_units(recv)
         send_sizes = [count * per_element for count in send_counts]
         recv_sizes = [count * per_element for count in recv_counts]
         # Note [large segments]
@@ -239,33 +243,39 @@ class MPICommunicator:
         # One write, so that the lines of two failing ranks do not mix.
         sys.stderr.write("".join(f"{label}{line}\n" for line in lines))
         sys.stderr.flush()
+        sys.stdout.flush()
         MPI.COMM_WORLD.Abort(code)
-        raise SystemExit(code)
+        # MPICH's comes back now and then, and nothing more should happen here.
+        os._exit(code)
 
-    def first_failure(self) -> Rank:
+    def first_failure(self, *, is_consequence: bool) -> Rank:
         """Tell the world that this rank has failed, and learn which rank failed first.
 
         Returns after a moment whatever the others do: it is called when they may wait
         in any collective. First by the clocks of the ranks, as far as this rank heard.
+
+        Args:
+            is_consequence: this rank failed because another did; it counts later and
+                gives the other a second to end the world with a better message.
         """
-        notices, rank = self._notices, self._notices.Get_rank()
-        mine = np.array([time.time()])
+        rank = self._notices.Get_rank()
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
             return rank
-        # A small message is buffered, so sending never waits for the receiver; it is
-        # never completed either, because the process ends here.
+        mine = np.array([time.time() + _LATER_S * is_consequence])
+        # A small message is buffered, so sending never waits for the receiver; nobody
+        # completes it either, because the process ends here.
         sent = [
-            notices.Isend(mine, dest=other, tag=_FAILURE_TAG)
-            for other in range(notices.Get_size())
+            self._notices.Isend(mine, dest=other, tag=_FAILURE_TAG)
+            for other in range(self._notices.Get_size())
             if other != rank
         ]
         heard = [(float(mine[0]), rank)]
-        deadline = time.monotonic() + _NOTICE_S
+        deadline = time.monotonic() + (_GRACE_S if is_consequence else _NOTICE_S)
         status = MPI.Status()
         while time.monotonic() < deadline:
-            if notices.Iprobe(MPI.ANY_SOURCE, _FAILURE_TAG, status):
+            if self._notices.Iprobe(MPI.ANY_SOURCE, _FAILURE_TAG, status):
                 when = np.empty(1)
-                notices.Recv(when, status.Get_source(), _FAILURE_TAG)
+                self._notices.Recv(when, status.Get_source(), _FAILURE_TAG)
                 heard.append((float(when[0]), status.Get_source()))
             time.sleep(0.001)
         del sent
@@ -301,38 +311,14 @@ class MPICommunicator:
     ) -> None:
         send_parts = [size if size <= limit else 0 for size in send_sizes]
         recv_parts = [size if size <= limit else 0 for size in recv_sizes]
-        dense_send, send_starts = _dense(sent, send_sizes, send_parts)
-        dense_recv, recv_starts = _dense(received, recv_sizes, recv_parts)
+        dense_send, send_starts = dense(sent, send_sizes, send_parts)
+        dense_recv, recv_starts = dense(received, recv_sizes, recv_parts)
         self._comm.Alltoallv(
-            [dense_send, send_parts, send_starts[:-1]],
-            [dense_recv, recv_parts, recv_starts[:-1]],
+            [dense_send, (send_parts, send_starts[:-1])],
+            [dense_recv, (recv_parts, recv_starts[:-1])],
         )
         if dense_recv is not received:
             starts = offsets_of(recv_sizes)
             for rank, size in enumerate(recv_parts):
                 part = dense_recv[recv_starts[rank] : recv_starts[rank] + size]
                 received[starts[rank] : starts[rank] + size] = part
-
-
-def _as_units(buffer: Buffer) -> tuple[Buffer, int]:
-    """View a buffer as unsigned integers of its item size: what MPI moves, not adds.
-
-    Returns:
-        The view, and how many of its elements make one of the buffer's.
-    """
-    unit = _UNITS.get(buffer.itemsize)
-    if unit is not None:
-        return buffer.view(unit), 1
-    return as_bytes(buffer), buffer.itemsize
-
-
-def _dense(
-    units: Buffer, sizes: Sequence[int], parts: Sequence[int]
-) -> tuple[Buffer, list[int]]:
-    """Return the buffer without its large segments, and where the others start."""
-    starts = offsets_of(parts)
-    if starts[-1] == units.size:
-        return units, starts
-    places = offsets_of(sizes)
-    pieces = [units[places[r] : places[r] + part] for r, part in enumerate(parts)]
-    return np.concatenate(pieces), starts
