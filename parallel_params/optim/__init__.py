@@ -1,0 +1,1 @@
+"""Optimizers: rules on flat slices, and the cells that bind them to parameters."""
