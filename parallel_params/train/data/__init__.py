@@ -1,0 +1,1 @@
+"""Samples: the digits inside the package, .npz files, and in which order they come."""
