@@ -121,7 +121,7 @@ def end_world(comm: Communicator, error: BaseException) -> NoReturn:
 
 
 def _drop_foreign_frames(report: traceback.TracebackException) -> None:
-    shown = [frame for frame in report.stack if _is_shown(frame.filename)]
+    shown = [frame for frame in report.stack if is_shown(frame.filename)]
     if shown:
         report.stack[:] = shown
     for other in (report.__cause__, report.__context__):
@@ -129,7 +129,8 @@ def _drop_foreign_frames(report: traceback.TracebackException) -> None:
             _drop_foreign_frames(other)
 
 
-def _is_shown(filename: str) -> bool:
+def is_shown(filename: str) -> bool:
+    """Whether a frame is a user's or ours: not Python's, not a library's."""
     if filename == __file__ or filename.startswith(("<frozen", "src/mpi4py")):
         return False
     return filename.startswith(_PACKAGE) or not filename.startswith(_HIDDEN)

@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -17,12 +18,15 @@ from parallel_params.errors import CommunicationError
 
 pytestmark = pytest.mark.mpi
 
-DTYPES = ["float32", "float64", "int8", "uint16", "int64", "complex128", "bool"]
-ALL_DTYPES = [np.dtype(name) for name in DTYPES] + [np.dtype(ml_dtypes.bfloat16)]
+DType: TypeAlias = np.dtype[np.generic]
+Shape: TypeAlias = tuple[int, ...]
+
+NAMES = ("float32", "float64", "int8", "uint16", "int64", "complex128", "bool")
+ALL_DTYPES = [*(np.dtype(name) for name in NAMES), np.dtype(ml_dtypes.bfloat16)]
 SUMMABLE = [np.dtype(name) for name in ("float32", "float64", "int32", "int64")]
 
 
-def numbers(dtype: np.dtype[np.generic], numel: int, *, seed: int) -> Buffer:
+def numbers(dtype: DType, numel: int, *, seed: int) -> Buffer:
     """[numel] values that any rank can make: whole numbers, exact in every dtype."""
     return ((np.arange(numel) * 7 + seed * 13) % 61).astype(dtype)
 
@@ -57,29 +61,32 @@ def test_barrier_lets_all_pass(on_ranks: OnRanks) -> None:
     on_ranks(lambda comm: comm.barrier())
 
 
-@pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
-def test_broadcast_gives_roots_bytes_to_all(
-    on_ranks: OnRanks, dtype: np.dtype[np.generic]
-) -> None:
+def judge_cases(comm: Communicator, problems: Iterable[str]) -> None:
+    """One verdict over many cases; a case that is right has an empty problem."""
+    wrong = [problem for problem in problems if problem]
+    assert_on_all_ranks(comm, not wrong, "; ".join(wrong))
+
+
+def test_broadcast_gives_roots_bytes_to_all(on_ranks: OnRanks) -> None:
+    def problem(comm: Communicator, dtype: DType, root: int, shape: Shape) -> str:
+        numel = int(np.prod(shape))
+        buffer = numbers(dtype, numel, seed=comm.rank).reshape(shape)
+        comm.broadcast(buffer, root=root)
+        is_right = same(buffer.reshape(-1), numbers(dtype, numel, seed=root))
+        return "" if is_right else f"root {root} {shape} {dtype}: {buffer}"
+
     def body(comm: Communicator) -> None:
-        wrong = []
-        for root, shape in itertools.product(range(comm.size), [(), (3, 4), (0,)]):
-            numel = int(np.prod(shape))
-            buffer = numbers(dtype, numel, seed=comm.rank).reshape(shape)
-            comm.broadcast(buffer, root=root)
-            if not same(buffer.reshape(-1), numbers(dtype, numel, seed=root)):
-                wrong.append(f"root {root} {shape}: {buffer}")
-        assert_on_all_ranks(comm, not wrong, "; ".join(wrong))
+        cases = itertools.product(ALL_DTYPES, range(comm.size), [(), (3, 4), (0,)])
+        judge_cases(comm, (problem(comm, *case) for case in cases))
 
     on_ranks(body)
 
 
-@pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
 @pytest.mark.parametrize("pattern", [(4,), (0, 3), (5, 0, 0, 1), (0,)], ids=str)
 def test_all_gather_completes_the_buffer(
-    on_ranks: OnRanks, dtype: np.dtype[np.generic], pattern: tuple[int, ...]
+    on_ranks: OnRanks, pattern: tuple[int, ...]
 ) -> None:
-    def body(comm: Communicator) -> None:
+    def problem(comm: Communicator, dtype: DType) -> str:
         counts = counts_for(comm.size, pattern)
         starts = offsets_of(counts)
         whole = numbers(dtype, starts[-1], seed=1)
@@ -87,26 +94,23 @@ def test_all_gather_completes_the_buffer(
         mine = slice(starts[comm.rank], starts[comm.rank + 1])
         buffer[mine] = whole[mine]
         comm.all_gather(buffer, counts)
-        assert_on_all_ranks(comm, same(buffer, whole), f"{buffer} is not {whole}")
+        return "" if same(buffer, whole) else f"{dtype}: {buffer} is not {whole}"
 
-    on_ranks(body)
+    on_ranks(lambda comm: judge_cases(comm, (problem(comm, d) for d in ALL_DTYPES)))
 
 
-@pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
 @pytest.mark.parametrize("factor", [0, 1, 3])
-def test_all_to_all_delivers_each_segment(
-    on_ranks: OnRanks, dtype: np.dtype[np.generic], factor: int
-) -> None:
+def test_all_to_all_delivers_each_segment(on_ranks: OnRanks, factor: int) -> None:
     def count(sender: int, receiver: int) -> int:
         return factor * ((sender + 2 * receiver) % 3)
 
-    def segment(sender: int, receiver: int) -> Buffer:
+    def segment(dtype: DType, sender: int, receiver: int) -> Buffer:
         return numbers(dtype, count(sender, receiver), seed=10 * sender + receiver)
 
-    def body(comm: Communicator) -> None:
+    def problem(comm: Communicator, dtype: DType) -> str:
         others = range(comm.size)
-        send = np.concatenate([segment(comm.rank, other) for other in others])
-        want = np.concatenate([segment(other, comm.rank) for other in others])
+        send = np.concatenate([segment(dtype, comm.rank, other) for other in others])
+        want = np.concatenate([segment(dtype, other, comm.rank) for other in others])
         got = np.zeros_like(want)
         comm.all_to_all(
             send,
@@ -114,34 +118,32 @@ def test_all_to_all_delivers_each_segment(
             got,
             [count(other, comm.rank) for other in others],
         )
-        assert_on_all_ranks(comm, same(got, want), f"{got} is not {want}")
+        return "" if same(got, want) else f"{dtype}: {got} is not {want}"
 
-    on_ranks(body)
+    on_ranks(lambda comm: judge_cases(comm, (problem(comm, d) for d in ALL_DTYPES)))
 
 
-@pytest.mark.parametrize("dtype", SUMMABLE, ids=str)
 @pytest.mark.parametrize("op", ["sum", "min", "max"])
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3), (0,)], ids=str)
 def test_all_reduce_combines_in_place(
-    on_ranks: OnRanks, dtype: np.dtype[np.generic], op: ReduceOp, shape: tuple[int, ...]
+    on_ranks: OnRanks, op: ReduceOp, shape: Shape
 ) -> None:
-    def body(comm: Communicator) -> None:
+    def problem(comm: Communicator, dtype: DType) -> str:
         numel = int(np.prod(shape))
         each = np.stack([numbers(dtype, numel, seed=r) for r in range(comm.size)])
         want = getattr(np, op)(each, axis=0).astype(dtype)
         buffer = each[comm.rank].reshape(shape).copy()
         comm.all_reduce(buffer, op=op)
-        assert_on_all_ranks(comm, same(buffer.reshape(-1), want), f"{buffer}: {want}")
+        return "" if same(buffer.reshape(-1), want) else f"{buffer} is not {want}"
 
-    on_ranks(body)
+    on_ranks(lambda comm: judge_cases(comm, (problem(comm, d) for d in SUMMABLE)))
 
 
-@pytest.mark.parametrize("dtype", SUMMABLE, ids=str)
 @pytest.mark.parametrize("pattern", [(4,), (0, 3), (0,)], ids=str)
 def test_reduce_scatter_keeps_the_own_part_of_the_sum(
-    on_ranks: OnRanks, dtype: np.dtype[np.generic], pattern: tuple[int, ...]
+    on_ranks: OnRanks, pattern: tuple[int, ...]
 ) -> None:
-    def body(comm: Communicator) -> None:
+    def problem(comm: Communicator, dtype: DType) -> str:
         counts = counts_for(comm.size, pattern)
         starts = offsets_of(counts)
         each = [numbers(dtype, starts[-1], seed=rank) for rank in range(comm.size)]
@@ -149,10 +151,10 @@ def test_reduce_scatter_keeps_the_own_part_of_the_sum(
         want = total[starts[comm.rank] : starts[comm.rank + 1]]
         buffer, out = each[comm.rank].copy(), np.zeros_like(want)
         comm.reduce_scatter(buffer, counts, out)
-        ok = same(out, want) and same(buffer, each[comm.rank])
-        assert_on_all_ranks(comm, ok, f"{out} is not {want}, or the input changed")
+        is_right = same(out, want) and same(buffer, each[comm.rank])
+        return "" if is_right else f"{out} is not {want}, or the input changed"
 
-    on_ranks(body)
+    on_ranks(lambda comm: judge_cases(comm, (problem(comm, d) for d in SUMMABLE)))
 
 
 @given(payload=st.binary(max_size=9))

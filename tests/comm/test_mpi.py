@@ -1,0 +1,115 @@
+"""What only MPI has: counts too large for one call, and a library with a name."""
+
+import os
+from unittest import mock
+
+import numpy as np
+import pytest
+from ranked import assert_on_all_ranks
+
+from parallel_params.comm.buffers import offsets_of
+from parallel_params.comm.protocol import Buffer, Communicator
+from parallel_params.errors import LaunchError
+
+pytestmark = pytest.mark.mpi
+
+# 2**31 - 1 in life; so small here that every collective has to be cut.
+SMALL = 5
+
+
+@pytest.fixture
+def narrow() -> Communicator:
+    """A communicator of the world whose MPI calls take few elements."""
+    from parallel_params.comm import mpi
+
+    return mpi.world(environ=os.environ, max_count=SMALL)
+
+
+def values(rank: int, numel: int) -> Buffer:
+    return (np.arange(numel) + 1000 * rank).astype(np.float32)
+
+
+def test_long_buffers_are_broadcast_and_reduced_in_parts(narrow: Communicator) -> None:
+    numel = 3 * SMALL + 2
+    buffer = values(narrow.rank, numel)
+    narrow.broadcast(buffer, root=narrow.size - 1)
+    is_right = bool((buffer == values(narrow.size - 1, numel)).all())
+    narrow.all_reduce(buffer)
+    is_right &= bool((buffer == narrow.size * values(narrow.size - 1, numel)).all())
+    assert_on_all_ranks(narrow, is_right, f"found {buffer}")
+    narrow.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_long_parts_are_gathered(narrow: Communicator, dtype: str) -> None:
+    counts = [(SMALL + rank) * (rank % 2 == 0) for rank in range(narrow.size)]
+    starts = offsets_of(counts)
+    whole = values(0, starts[-1]).astype(dtype)
+    buffer = np.zeros_like(whole)
+    mine = slice(starts[narrow.rank], starts[narrow.rank + 1])
+    buffer[mine] = whole[mine]
+    narrow.all_gather(buffer, counts)
+    assert_on_all_ranks(narrow, bool((buffer == whole).all()), f"found {buffer}")
+    narrow.close()
+
+
+@pytest.mark.parametrize("longest", [2, 4 * SMALL])
+def test_long_segments_travel_beside_short_ones(
+    narrow: Communicator, longest: int
+) -> None:
+    def segment(sender: int, receiver: int) -> Buffer:
+        return values(10 * sender + receiver, (sender * 7 + receiver * 3) % longest)
+
+    rank, others = narrow.rank, range(narrow.size)
+    send = np.concatenate([segment(rank, other) for other in others])
+    want = np.concatenate([segment(other, rank) for other in others])
+    got = np.zeros_like(want)
+    narrow.all_to_all(
+        send,
+        [segment(rank, other).size for other in others],
+        got,
+        [segment(other, rank).size for other in others],
+    )
+    assert_on_all_ranks(narrow, bool((got == want).all()), f"{got} is not {want}")
+    narrow.close()
+
+
+def test_long_sums_are_scattered_in_parts(narrow: Communicator) -> None:
+    counts = [2 * SMALL + 3 * rank for rank in range(narrow.size)]
+    starts = offsets_of(counts)
+    whole = values(0, starts[-1])
+    out = np.zeros(counts[narrow.rank], np.float32)
+    narrow.reduce_scatter(whole, counts, out)
+    want = narrow.size * whole[starts[narrow.rank] : starts[narrow.rank + 1]]
+    assert_on_all_ranks(narrow, bool((out == want).all()), f"{out} is not {want}")
+    narrow.close()
+
+
+def test_description_names_library_and_version(world: Communicator) -> None:
+    from parallel_params.comm import mpi
+
+    library = mpi.library()
+    is_right = world.description.startswith(f"{library.name} {library.version}, ")
+    assert_on_all_ranks(world, is_right, world.description)
+    assert library.standard >= (3, 1)
+
+
+def test_a_launcher_that_claims_more_ranks_is_refused(world: Communicator) -> None:
+    from parallel_params.comm import mpi
+
+    claims = {"PMI_SIZE": "7"}
+    if world.size == 1:
+        with pytest.raises(LaunchError, match="started 7 ranks, but the MPI library"):
+            mpi.world(environ=claims)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_the_lowest_clock_failed_first(world: Communicator) -> None:
+    from parallel_params.comm import mpi
+
+    comm = mpi.world(environ=os.environ)
+    # Rank r believes that it failed r seconds before the others began to.
+    with mock.patch("time.time", return_value=100.0 - comm.rank):
+        first = comm.first_failure(is_consequence=False)
+    assert_on_all_ranks(comm, first == comm.size - 1, f"rank {first}")
+    comm.close()
