@@ -1,0 +1,1 @@
+"""Parameters, cells and layers."""

@@ -1,0 +1,1 @@
+"""Layers, one family per module; import them from `parallel_params.nn`."""

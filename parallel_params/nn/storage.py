@@ -1,0 +1,178 @@
+"""Values that stay where they are: the storage of a parameter.
+
+It may be a view of an arena that several ranks share, so nothing here moves it without
+being asked: values are written into it. A lazy parameter has no storage until somebody
+looks. What a parameter is besides its storage is in `nn/parameter.py`.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parallel_params.nn.assigned import as_type_of, check_layout
+from parallel_params.nn.settings import Settings, checked_bool
+from parallel_params.tensor import tape
+from parallel_params.tensor.dtype import DType, dtype_of
+from parallel_params.tensor.initializer import LazyTensor
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Storage(Settings, Tensor):
+    """The side of a parameter that holds numbers; `Parameter` is its only subclass."""
+
+    init_mode: LazyTensor | None = None
+    _is_bound: bool = False
+
+    def __getattr__(self, name: str) -> Array:
+        # Only called where ordinary lookup fails: for the array of a parameter that
+        # waits for its values, and for what does not exist.
+        if name == "_array" and self.init_mode is not None:
+            return self.init_data()._array
+        self._refuse_near_miss(name)
+        raise AttributeError(f"a Parameter has no attribute {name!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of every dim, known before the values are."""
+        lazy = self.init_mode
+        return self._array.shape if lazy is None else lazy.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The element type, known before the values are."""
+        lazy = self.init_mode
+        return dtype_of(self._array.dtype) if lazy is None else lazy.dtype
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def has_init(self) -> bool:
+        """Whether the parameter still waits for its values."""
+        return self.init_mode is not None
+
+    def init_data(
+        self, layout: tuple[object, ...] | None = None, set_sliced: bool = False
+    ) -> "Self":
+        """Make the values of a lazy parameter; otherwise do nothing.
+
+        Args:
+            layout: MindSpore's, of six fields or more. The plan cuts parameters here,
+                so a layout whose slice is not the whole parameter is refused.
+            set_sliced: mark the parameter as `sliced`.
+
+        Raises:
+            TypeError: the layout is no tuple.
+            ValueError: it is shorter than six, or asks for a cut.
+        """
+        lazy = self.init_mode
+        if lazy is None:
+            return self
+        if layout is not None:
+            check_layout(layout, lazy.shape)
+        self.rebind(np.empty(lazy.shape, lazy.dtype.numpy))
+        self._is_bound = False
+        if set_sliced:
+            self.sliced = True
+        return self
+
+    def rebind(self, view: Array) -> None:
+        """Make `view` the storage, after writing the values there.
+
+        For the runtime alone, which lays parameters side by side in an arena. Arrays
+        that `asnumpy()` gave before are no longer the parameter's.
+
+        Args:
+            view: of the parameter's shape and dtype.
+
+        Raises:
+            ValueError: its shape or dtype is another.
+        """
+        if view.shape != self.shape or view.dtype != self.dtype.numpy:
+            raise ValueError(
+                f"{self} cannot live in an array of shape {view.shape} and dtype "
+                f"{view.dtype}"
+            )
+        lazy = self.init_mode
+        if lazy is None:
+            np.copyto(view, self._array)
+        else:
+            flat = view.reshape(-1)
+            assert np.shares_memory(flat, view) or not view.size, "view has gaps"
+            lazy.fill(0, lazy.size, out=flat)
+            self.init_mode = None
+        self._array = view
+        self._is_bound = True
+
+    def set_data(
+        self, data: "Tensor | bool | int | float", slice_shape: bool = False
+    ) -> "Self":
+        """Copy `data` into the storage; name and flags stay.
+
+        Args:
+            data: of this shape, and of an element type that this one can hold.
+            slice_shape: take over the shape of `data`, which needs storage of its own.
+
+        Raises:
+            TypeError: `data` is neither a Tensor nor a number, or of a wider type.
+            ValueError: it is of another shape and `slice_shape` is False.
+            RuntimeError: `slice_shape` asks to move a parameter that lives in an arena.
+        """
+        checked_bool("slice_shape", slice_shape)
+        source = as_type_of(self, data)
+        if source.shape == self.shape:
+            if self.init_mode is not None:
+                self._array = np.empty(self.shape, self.dtype.numpy)
+                self.init_mode = None
+            np.copyto(self._array, source, casting="unsafe")
+        elif slice_shape:
+            self._move(source.astype(self.dtype.numpy))
+        else:
+            raise ValueError(
+                f"{self} got data of shape {source.shape}; pass slice_shape=True to "
+                "change the shape"
+            )
+        self.sliced = slice_shape
+        return self
+
+    def _move(self, array: Array) -> None:
+        """Make an array of another shape or type the storage."""
+        if self._is_bound:
+            raise RuntimeError(
+                f"{self} lives in the arena of a ParameterManager, so its shape and "
+                "type are fixed; close the manager first"
+            )
+        self._array = array
+        self.init_mode = None
+        self._renew_leaf()
+
+    def assign_value(self, value: Tensor) -> "Self":
+        """Copy a tensor into the storage, as `set_data` does."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected a Tensor, not {type(value).__name__}")
+        return self.set_data(value)
+
+    def set_dtype(self, dtype: DType) -> DType:
+        """Convert the values to `dtype`, in new storage; return it."""
+        if not isinstance(dtype, DType):
+            raise TypeError(f"dtype is one of the package's types, not {dtype!r}")
+        if dtype.numpy != self.dtype.numpy:
+            self._move(self._array.astype(dtype.numpy))
+        return dtype
+
+    def _renew_leaf(self) -> None:
+        """Give the parameter a fresh permanent leaf if it requires a gradient."""
+        if self._node is not None and not isinstance(self._node, tape.AccumulatorLeaf):
+            raise RuntimeError(
+                f"{self} is being differentiated: change requires_grad, or its type or "
+                "shape, outside of the function that value_and_grad runs"
+            )
+        is_leaf = self._requires_grad and self.dtype.is_float
+        self._node = tape.AccumulatorLeaf() if is_leaf else None
