@@ -168,12 +168,7 @@ class ParameterManager:
         except Exception as raised:
             error = raised
         self._status.exchange(0.0, error)
-        if self.comm.size > 1:
-            for arena in arenas:
-                partial = arena.partials[0]
-                share = np.asarray(1.0 / self.comm.size, partial.dtype)
-                np.multiply(partial, share, out=partial)
-        self._update()
+        self._update(1.0 / self.comm.size)
 
     @property
     def num_absent(self) -> dict[str, int]:
@@ -248,11 +243,13 @@ class ParameterManager:
             error = raised
         return self._status.exchange(loss, error)
 
-    def _update(self) -> None:
+    def _update(self, gradient_scale: float = 1.0) -> None:
         rates = self._optimizer.rates(self.num_steps)
         self.num_steps += 1
         for exchange in self._runtime.exchanges:
-            exchange.run(step=self.num_steps, rates=rates)
+            exchange.run(
+                step=self.num_steps, rates=rates, gradient_scale=gradient_scale
+            )
         self._optimizer.advance()
 
     def _equalise_start(self) -> tuple[str, ...]:

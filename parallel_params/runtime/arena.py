@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from parallel_params.nn.parameter import Parameter
+from parallel_params.optim.rule import state_dtype
 from parallel_params.plan.bucket import Bucket
 from parallel_params.plan.interval import Interval
 from parallel_params.tensor.dtype import dtype_named
@@ -28,7 +29,7 @@ class Arena:
     Attributes:
         weight: [bucket.numel] in the bucket's dtype.
         partials: `num_partials` arrays like `weight`.
-        state: slot name -> [updated.numel], zeros at first.
+        state: slot name -> [updated.numel] in the rule's state dtype, zeros at first.
         gradients: per partial, one view per extent in the parameter's shape.
     """
 
@@ -49,7 +50,8 @@ class Arena:
             np.zeros(bucket.numel, dtype) for _ in range(num_partials)
         )
         self.state: dict[str, Array] = {
-            slot: np.zeros(updated.numel, dtype) for slot in bucket.state_slots
+            slot: np.zeros(updated.numel, state_dtype(dtype))
+            for slot in bucket.state_slots
         }
         for parameter, view in zip(
             self.parameters, self._views(self.weight), strict=True

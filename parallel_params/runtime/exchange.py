@@ -6,8 +6,6 @@ same steps. Ranks issue buckets in plan order.
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.reducer import Reducer
 from parallel_params.runtime.stepper import Stepper
@@ -21,8 +19,8 @@ class BucketExchange:
         reducer: its group's communication; None for a group of one rank.
         stepper: updates `arena.updated`.
         is_sharded: whether the owners update and publish, or everyone updates all.
-        scale: factor on the gradient before it is reduced; not 1 only for parameters
-            which fewer ranks share than the mean is taken over.
+        scale: factor on the reduced gradient; not 1 only for parameters that fewer
+            ranks share than the mean is taken over.
     """
 
     def __init__(
@@ -40,24 +38,27 @@ class BucketExchange:
         self._is_sharded = is_sharded
         self._scale = scale
 
-    def run(self, *, step: int, rates: Sequence[float]) -> None:
+    def run(self, *, step: int, rates: Sequence[float], gradient_scale: float) -> None:
         """Turn the rank's gradient in partial 0 into updated weights.
 
         Args:
             step: 1 for the first step.
             rates: learning rate per group of the optimizer.
+            gradient_scale: factor on the sum of all ranks' gradients.
 
         Collective: every rank of the bucket's group, buckets in plan order.
         """
-        partial = self.arena.partials[0]
-        if self._scale != 1.0:
-            np.multiply(partial, np.asarray(self._scale, partial.dtype), out=partial)
-        if self._reducer is None:
-            self._stepper.apply(partial, step=step, rates=rates)
-        elif self._is_sharded:
-            owned = self._reducer.reduce_owned(partial)
-            self._stepper.apply(owned, step=step, rates=rates)
+        gradient = self.arena.partials[0]
+        if self._reducer is not None:
+            if self._is_sharded:
+                gradient = self._reducer.reduce_owned(gradient)
+            else:
+                self._reducer.reduce_whole(gradient)
+        self._stepper.apply(
+            gradient,
+            step=step,
+            rates=rates,
+            gradient_scale=gradient_scale * self._scale,
+        )
+        if self._reducer is not None and self._is_sharded:
             self._reducer.gather(self.arena.weight)
-        else:
-            self._reducer.reduce_whole(partial)
-            self._stepper.apply(partial, step=step, rates=rates)

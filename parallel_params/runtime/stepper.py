@@ -70,13 +70,21 @@ class Stepper:
             for run in make_runs(arena.bucket, arena.updated, settings)
         ]
 
-    def apply(self, gradient: Array, *, step: int, rates: Sequence[float]) -> None:
+    def apply(
+        self,
+        gradient: Array,
+        *,
+        step: int,
+        rates: Sequence[float],
+        gradient_scale: float,
+    ) -> None:
         """Update weights and state.
 
         Args:
             gradient: [updated numel] the reduced gradient of the updated interval.
             step: 1 for the first step.
             rates: learning rate per group of the optimizer.
+            gradient_scale: the gradient meant is this times `gradient`.
         """
         for part, weight, state, settings in self._calls:
             self._rule.update(
@@ -86,4 +94,5 @@ class Stepper:
                 step=step,
                 learning_rate=rates[settings.group],
                 weight_decay=settings.weight_decay,
+                gradient_scale=gradient_scale,
             )
