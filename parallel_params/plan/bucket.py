@@ -1,0 +1,150 @@
+"""Buckets: parameters that travel in one collective, and which position owns what.
+
+A bucket answers for positions of a group, 0 to n - 1. Which ranks these are is the
+mesh's business, how the flags chose a bucket is `plan.py`'s.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from parallel_params.plan.interval import Interval, split_part
+from parallel_params.plan.policy import Kind, Level
+from parallel_params.plan.spec import ITEM_BYTES, Structure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """Where one parameter lies in the flat buffer of its bucket, in C order.
+
+    Attributes:
+        name: The parameter, by its first name.
+        interval: Its place in elements of the buffer.
+        row_numel: Elements that a `row` rule keeps together.
+        owner: The group position that owns all of it under a `matrix` rule, else None.
+    """
+
+    name: str
+    interval: Interval
+    row_numel: int
+    owner: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """Parameters of one dtype, rule structure and group in one flat buffer.
+
+    Attributes:
+        index: Its place in the plan: the order in which gradients become ready.
+        axes: Mesh axes it is reduced over; without any, each rank has its own values.
+        level: What is cut of it; `NOTHING` when it is kept whole.
+        dtype: Of weights, gradients and optimizer state.
+        structure: Where it may be cut.
+        is_trainable: Whether there are gradients and optimizer state at all.
+        state_slots: Names of its per-element optimizer states.
+        extents: Dense, from element 0.
+    """
+
+    index: int
+    axes: tuple[str, ...]
+    level: Level
+    dtype: str
+    structure: Structure
+    is_trainable: bool
+    state_slots: tuple[str, ...]
+    extents: tuple[Extent, ...]
+
+    @property
+    def numel(self) -> int:
+        """Elements of the buffer."""
+        return self.extents[-1].interval.stop
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes per element."""
+        return ITEM_BYTES[self.dtype]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one whole copy of its weights."""
+        return self.numel * self.item_bytes
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether its level cuts anything; else it is held whole by its group."""
+        return self.level > Level.NOTHING
+
+    @property
+    def is_updated_in_parts(self) -> bool:
+        """Whether each owner updates its own interval only."""
+        return self.is_trainable and self.is_sharded
+
+    def num_copies(self, kind: Kind) -> int:
+        """Return how many buffers of `kind` there are: one per state slot, say."""
+        if kind is Kind.WEIGHT:
+            return 1
+        if kind is Kind.GRADIENT:
+            return int(self.is_trainable)
+        return len(self.state_slots)
+
+    def owned(self, position: int, num_owners: int, *, alignment: int) -> Interval:
+        """Return what one position of the group owns, in closed form.
+
+        Args:
+            position: From 0 to `num_owners - 1`.
+            num_owners: Size of the group.
+            alignment: Elements between possible cuts of an element-wise rule.
+        """
+        if self.structure == "matrix":
+            return self._whole_parameters_of(position)
+        if self.structure == "row":
+            return Interval(
+                self._row_before(position * self.numel // num_owners),
+                self._row_before((position + 1) * self.numel // num_owners),
+            )
+        return split_part(self.numel, num_owners, position, alignment)
+
+    def owner_of(self, element: int, num_owners: int, *, alignment: int) -> int:
+        """Return the position that owns an element of the buffer."""
+        return bisect_right(
+            range(num_owners),
+            element,
+            key=lambda k: self.owned(k, num_owners, alignment=alignment).stop,
+        )
+
+    def borders(self, num_owners: int, *, alignment: int) -> Iterable[int]:
+        """Return the positions at which the owned number of elements may change.
+
+        Position 0 is left out. A handful, whatever the size of the group, except for
+        `row`, whose cuts follow the rows.
+        """
+        if self.structure == "matrix":
+            owners = {extent.owner or 0 for extent in self.extents}
+            return owners | {owner + 1 for owner in owners}
+        if self.structure == "row":
+            return range(1, num_owners)
+        num_longer = -(-self.numel // alignment) % num_owners
+        return (num_owners - num_longer, num_owners - 1)
+
+    def _whole_parameters_of(self, position: int) -> Interval:
+        def key(extent: Extent) -> int:
+            return extent.owner or 0
+
+        first = bisect_left(self.extents, position, key=key)
+        behind = bisect_right(self.extents, position, key=key)
+        return Interval(self._start_of(first), self._start_of(behind))
+
+    def _start_of(self, index: int) -> int:
+        """Return where extent `index` starts, or the end of the buffer behind all."""
+        if index == len(self.extents):
+            return self.numel
+        return self.extents[index].interval.start
+
+    def _row_before(self, element: int) -> int:
+        """Return the last border between rows at or before `element`."""
+        if element == self.numel:
+            return element
+        # Extents without elements share their start with the next one: take the last.
+        behind = bisect_right(self.extents, element, key=lambda e: e.interval.start)
+        extent = self.extents[behind - 1]
+        return element - (element - extent.interval.start) % extent.row_numel

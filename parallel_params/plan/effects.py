@@ -1,0 +1,115 @@
+"""What the flags of a parameter come to, found by flipping them.
+
+Never asks what a flag means: a flag has an effect if the parameter would be placed
+differently without it. So this page cannot disagree with the plan.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from parallel_params.errors import PlanError
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.pack import Placement, Whole
+from parallel_params.plan.plan import Plan, place
+from parallel_params.plan.policy import Kind, Level, Policy
+from parallel_params.plan.spec import ParamSpec
+from parallel_params.plan.text import format_bytes
+
+FLAGS = ("requires_grad", "layerwise_parallel", "parallel_optimizer")
+
+_DEFAULTS = {field.name: field.default for field in fields(ParamSpec)}
+
+
+def flip(spec: ParamSpec, flag: str) -> ParamSpec:
+    """Return the parameter with one flag the other way round."""
+    values = {field.name: getattr(spec, field.name) for field in fields(ParamSpec)}
+    return ParamSpec(**values | {flag: not values[flag]})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a placement means on one mesh, under one policy.
+
+    Attributes:
+        is_trainable: Whether there are gradients and optimizer state.
+        num_holders: Ranks that share the values.
+        num_slices: Different sets of values in the world.
+        cut: Kinds of storage of which each rank holds only its own interval.
+    """
+
+    is_trainable: bool
+    num_holders: int
+    num_slices: int
+    cut: tuple[Kind, ...]
+
+
+def outcome(placement: Placement, *, mesh: Mesh, policy: Policy) -> Outcome:
+    """Return what a placement means."""
+    num_holders = mesh.group_size(placement.axes)
+    level = Level.NOTHING if placement.kept_whole else policy.level
+    return Outcome(
+        is_trainable=placement.is_trainable,
+        num_holders=num_holders,
+        num_slices=mesh.size // num_holders,
+        cut=tuple(
+            kind
+            for kind in Kind
+            if level.cuts(kind)
+            and num_holders > 1
+            and (placement.is_trainable or kind is Kind.WEIGHT)
+        ),
+    )
+
+
+def outcome_of(plan: Plan, spec: ParamSpec) -> Outcome:
+    """Return what the flags of a parameter come to in a plan."""
+    placement = place(spec, mesh=plan.mesh, policy=plan.policy)
+    return outcome(placement, mesh=plan.mesh, policy=plan.policy)
+
+
+def why_whole(plan: Plan, spec: ParamSpec) -> str:
+    """Return why nothing of a parameter is cut, and what would change that."""
+    policy, found = plan.policy, outcome_of(plan, spec)
+    if found.num_holders == 1:
+        return "its group has one rank"
+    if policy.level is Level.NOTHING:
+        return "level 0 cuts nothing"
+    if not found.is_trainable and not policy.level.cuts(Kind.WEIGHT):
+        return f"it is frozen, and level {int(policy.level)} cuts no weights"
+    kept_whole = place(spec, mesh=plan.mesh, policy=policy).kept_whole
+    if kept_whole is Whole.BY_THRESHOLD:
+        threshold = format_bytes(policy.shard_threshold_bytes)
+        return f"below policy.shard_threshold_bytes = {threshold}"
+    return "parallel_optimizer=False"
+
+
+def has_effect(plan: Plan, spec: ParamSpec, flag: str) -> bool:
+    """Tell whether the plan treats a parameter differently because of one flag."""
+    try:
+        return outcome_of(plan, flip(spec, flag)) != outcome_of(plan, spec)
+    except PlanError:
+        return True  # the other way round there would be no plan at all
+
+
+def why_no_effect(plan: Plan, spec: ParamSpec, flag: str) -> str:
+    """Return why a flag without effect has none."""
+    if plan.mesh.size == 1:
+        return "the world has one rank"
+    if flag == "layerwise_parallel":
+        return f"the mesh has one rank along axis {plan.mesh.layerwise_axis!r}"
+    if outcome_of(plan, spec).num_slices > 1:
+        return "layerwise_parallel decides"
+    return why_whole(plan, spec)
+
+
+def list_idle_flags(plan: Plan) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the flags that a user set in vain: flag and value, why, parameters."""
+    idle: dict[tuple[str, str], list[str]] = {}
+    for spec in plan.params:
+        for flag in FLAGS:
+            value = getattr(spec, flag)
+            if value != _DEFAULTS[flag] and not has_effect(plan, spec, flag):
+                key = (f"{flag}={value}", why_no_effect(plan, spec, flag))
+                idle.setdefault(key, []).append(spec.name)
+    for (flag, why), names in idle.items():
+        yield flag, why, names

@@ -1,0 +1,127 @@
+"""What a plan has to know about one parameter: names, shape, dtype, flags, structure.
+
+Describes; it does not decide what the flags mean: `plan.py` does, in one function.
+"""
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, get_args
+
+from parallel_params.errors import PlanError
+from parallel_params.plan.policy import check_whole_number
+from parallel_params.plan.text import did_you_mean
+
+Structure = Literal["element", "tensor_scalar", "row", "matrix"]
+"""Where an optimizer rule lets a parameter be cut: `element` and `tensor_scalar`
+anywhere (the latter shares two scalars per parameter), `row` between rows of dim 0,
+`matrix` nowhere."""
+
+ITEM_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+    "bfloat16": 2,
+    "float16": 2,
+    "float32": 4,
+    "float64": 8,
+}
+"""Bytes per element of every dtype a parameter may have."""
+
+TRAINABLE_DTYPES = frozenset({"bfloat16", "float16", "float32", "float64"})
+
+MAX_NAME_LENGTH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ParamSpec:
+    """One parameter as a plan sees it; the flags mean what DESIGN's table says.
+
+    Attributes:
+        name: Its name in the model, unique among all names and aliases.
+        shape: Of the tensor one rank computes with; `()` is a scalar.
+        dtype: NumPy's name, or `bfloat16`.
+        requires_grad: Whether it is trained.
+        layerwise_parallel: Whether it differs along the mesh's layerwise axis.
+        parallel_optimizer: Whether its optimizer state may be cut.
+        comm_fusion: Parameters of one positive number may travel together; 0 travels
+            alone.
+        structure: Where its optimizer rule lets it be cut.
+        state_slots: Names of its per-element optimizer states, each of its dtype.
+        aliases: Further names of the same storage (tied weights).
+
+    Raises:
+        PlanError: naming the parameter, the field, what was expected and found.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    _: KW_ONLY
+    requires_grad: bool = True
+    layerwise_parallel: bool = False
+    parallel_optimizer: bool = True
+    comm_fusion: int = 1
+    structure: Structure = "element"
+    state_slots: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("shape", "state_slots", "aliases"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        for name in (self.name, *self.aliases, *self.state_slots):
+            _check_name(name)
+        if len(set(self.names)) != len(self.names):
+            raise PlanError(f"parameter {self.name!r}: its aliases repeat a name")
+        if len(set(self.state_slots)) != len(self.state_slots):
+            raise PlanError(f"parameter {self.name!r}: state_slots repeat a name")
+        for length in self.shape:
+            check_whole_number(length, f"parameter {self.name!r}: shape", least=0)
+        check_whole_number(
+            self.comm_fusion, f"parameter {self.name!r}: comm_fusion", least=0
+        )
+        self._check_choice("dtype", tuple(ITEM_BYTES))
+        self._check_choice("structure", get_args(Structure))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and its aliases."""
+        return (self.name, *self.aliases)
+
+    @property
+    def numel(self) -> int:
+        """Number of elements; 1 for a scalar."""
+        return math.prod(self.shape)
+
+    @property
+    def row_numel(self) -> int:
+        """Elements of one row of dim 0; 1 for scalars and vectors."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one whole copy of the weight."""
+        return self.numel * ITEM_BYTES[self.dtype]
+
+    def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, field)
+        if value not in choices:
+            raise PlanError(
+                f"parameter {self.name!r}: unknown {field} {value!r}. "
+                + did_you_mean(str(value), choices)
+            )
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise PlanError(f"name {name!r}: expected printable text, such as '0.weight'")
+    if len(name) > MAX_NAME_LENGTH:
+        raise PlanError(
+            f"name {name[:40]!r}...: {len(name)} characters, expected at most "
+            f"{MAX_NAME_LENGTH}"
+        )
