@@ -4,8 +4,7 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-
-from floors import FLOORS, PACKAGE, Module, imported_modules, modules
+from floors import FLOORS, Module, imported_modules, modules
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
@@ -23,7 +22,7 @@ DOORS = {
     "typer": ("cli/",),
     "rich": ("cli/", "train/"),
 }
-# Who may look at the environment: the command line, and the one place that opens a world.
+# Who may look at the environment: the command line, and where a world is opened.
 ENVIRONMENT = ("cli/", "comm/world.py")
 FLAGS = {"layerwise_parallel", "parallel_optimizer"}
 # Who turns flags into a plan.
@@ -201,7 +200,3 @@ def _docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
         return 0
     first = function.body[0]
     return (first.end_lineno or first.lineno) - first.lineno + 1
-
-
-def test_the_package_is_called_what_these_tests_think() -> None:
-    assert PACKAGE == MODULES[0].name.split(".")[0]

@@ -1,0 +1,1 @@
+"""The command line `pparams`, and how it starts worlds of ranks."""

@@ -1,0 +1,104 @@
+"""Run a world of ranks as a child: pass signals on, leave no orphans, name its end.
+
+Which command that is was decided in `cli/start.py`.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from parallel_params.cli.start import Start
+
+# How long a world may take to end after Ctrl-C before it is killed.
+GRACE_S = 5.0
+
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Child:
+    """The launcher as a child, and the signals that were meant for it."""
+
+    def __init__(self, grace_s: float) -> None:
+        self.received: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._grace_s = grace_s
+
+    def run(self, command: Sequence[str], *, environ: Mapping[str, str]) -> int:
+        """Start the launcher, wait for its end and return its code."""
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            env=environ,
+            # Else Ctrl-C reaches it twice, which both MPIs take for "at once".
+            start_new_session=True,
+        )
+        try:
+            for number in self.received:  # while it was starting
+                self._process.send_signal(number)
+            return self._process.wait()
+        finally:
+            self._kill()
+
+    def pass_on(self, number: int, _frame: FrameType | None) -> None:
+        """Send a signal to the launcher; if it does not end in time, kill its world."""
+        if not self.received:
+            timer = threading.Timer(self._grace_s, self._kill)
+            timer.daemon = True
+            timer.start()
+        self.received.append(number)
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def run_world(
+    start: Start, *, environ: Mapping[str, str], grace_s: float = GRACE_S
+) -> int:
+    """Run a world to its end, with its input closed.
+
+    Args:
+        start: what to run.
+        environ: the environment, to which the variables of `start` are added.
+        grace_s: seconds between a signal and the end of the world by force.
+
+    Returns:
+        The exit code: that of the world, 130 after Ctrl-C, 128 + n after signal n.
+    """
+    child = _Child(grace_s)
+    # Under nohup a closed terminal is to change nothing.
+    before = {
+        number: signal.signal(number, child.pass_on)
+        for number in _PASSED_ON
+        if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
+    }
+    try:
+        code = child.run(start.command, environ={**environ, **start.variables})
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return exit_code(code, family=start.family, received=child.received)
+
+
+def exit_code(code: int, *, family: str, received: Sequence[int]) -> int:
+    """Turn what a launcher returned into one meaning for all launchers.
+
+    Args:
+        code: as `Popen` has it, -n for a launcher that died of signal n.
+        family: whose launcher it was.
+        received: the signals that were passed on to it.
+    """
+    if received and code != 0:
+        return 128 + received[0]
+    if code < 0:
+        return 128 - code
+    # Hydra returns the bare number of the signal that killed a rank. 1 and 2 are codes
+    # of our own, and no rank dies of SIGHUP or SIGINT without us being told.
+    if family == "mpich" and 3 <= code <= 31:
+        return 128 + code
+    return code

@@ -1,0 +1,57 @@
+"""One rank of a training world: join it, train, end all of it when something fails."""
+
+import time
+from collections.abc import Mapping
+from typing import NoReturn
+
+from parallel_params.cli import ends
+from parallel_params.comm.failure import abort_on_failure
+from parallel_params.comm.protocol import Communicator
+from parallel_params.comm.world import open_world
+from parallel_params.errors import LaunchError, ParallelParamsError, RankFailed
+from parallel_params.train.config import Job
+from parallel_params.train.console import Console
+from parallel_params.train.loop import train
+
+# Longer than rank 0 needs to say what is wrong and to end the world.
+_PATIENCE_S = 1.0
+
+
+def work(
+    job: Job, console: Console, *, num_ranks: int | None, environ: Mapping[str, str]
+) -> int:
+    """Train a job as a rank of the world this process is in; return the exit code.
+
+    Raises:
+        LaunchError: there is no world, or not the one that was asked for.
+        ParallelParamsError: what a world of one rank meets; a larger one is ended.
+
+    Collective: every process of the world.
+    """
+    comm = open_world(environ)
+    _check_size(comm, num_ranks)
+    with abort_on_failure(comm):
+        try:
+            train(job, comm, console)
+        except RankFailed:
+            raise
+        except ParallelParamsError as error:
+            _end(comm, error)
+    return ends.OK
+
+
+def _check_size(comm: Communicator, num_ranks: int | None) -> None:
+    if num_ranks is not None and comm.size != num_ranks:
+        raise LaunchError(
+            f"{num_ranks} ranks were asked for and this world has {comm.size} "
+            f"({comm.description}): the launcher and the MPI library do not belong "
+            f"together. Use the mpiexec of the library; under Slurm, srun --mpi=pmi2 "
+            f"(MPICH) or --mpi=pmix (Open MPI)."
+        )
+
+
+def _end(comm: Communicator, error: ParallelParamsError) -> NoReturn:
+    """End the world with one sentence, whether all ranks meet the error or this one."""
+    if comm.rank != 0:
+        time.sleep(_PATIENCE_S)
+    comm.abort(f"pparams: {error}", ends.BAD_INPUT)
