@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from parallel_params.tensor import tape
+from parallel_params.tensor.ambient import sweep_ambient
 from parallel_params.tensor.dtype import DType, dtype_of
 from parallel_params.tensor.signatures import Operators
 from parallel_params.tensor.tape import Array
@@ -178,7 +179,7 @@ class Tensor(Operators):
                 f"{gradient.shape}"
             )
         seed = np.ones_like(self._array) if gradient is None else gradient._array
-        tape.sweep_ambient(node, seed)
+        sweep_ambient(node, seed)
 
     def __array__(
         self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None

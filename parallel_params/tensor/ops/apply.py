@@ -7,7 +7,7 @@ be used on it.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from parallel_params.tensor import tape
 from parallel_params.tensor.dtype import promote, promote_scalar
 from parallel_params.tensor.tensor import Array, Tensor, as_array
 
-Value = TypeVar("Value", Array, Tensor)
 Operand: TypeAlias = object
 
 _SCALARS = {bool, int, float}
@@ -106,23 +105,36 @@ def cast(tensor: Tensor, dtype: "np.dtype[np.generic]") -> Tensor:
     )
 
 
-def unbroadcast(grad: Value, like: Value) -> Value:
-    """Sum `grad` over the dims along which `like` was broadcast.
+def broadcasted(ufunc: np.ufunc, x: Array, y: Array, operator: str) -> Array:
+    """Return ufunc(x, y).
 
-    Args:
-        grad: gradient of a broadcast result.
-        like: the operand whose shape is wanted.
+    Raises:
+        ValueError: the shapes do not broadcast; names both and the dim.
     """
-    shape = like.shape
-    if grad.shape == shape:
-        return grad
-    lead = len(grad.shape) - len(shape)
-    dims = tuple(range(lead)) + tuple(
-        lead + i for i, n in enumerate(shape) if n == 1 and grad.shape[lead + i] != 1
+    try:
+        out: Array = ufunc(x, y)
+    except ValueError:
+        if not _do_broadcast(x.shape, y.shape):
+            raise ValueError(misfit(operator, x.shape, y.shape)) from None
+        raise
+    return out
+
+
+def _do_broadcast(*shapes: tuple[int, ...]) -> bool:
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        return False
+    return True
+
+
+def misfit(operator: str, x: tuple[int, ...], y: tuple[int, ...]) -> str:
+    """Say where two shapes do not broadcast."""
+    for back in range(1, min(len(x), len(y)) + 1):
+        n, m = x[-back], y[-back]
+        if n != m and n != 1 and m != 1:
+            break
+    return (
+        f"{operator}: shapes {x} and {y} do not broadcast: dim {len(x) - back} of the "
+        f"left is {n}, dim {len(y) - back} of the right is {m}"
     )
-    return grad.sum(dims).reshape(shape)
-
-
-def is_wanted(tensor: Tensor) -> bool:
-    """Return whether the derivative with respect to `tensor` will be used."""
-    return tape.is_tracked(tensor)

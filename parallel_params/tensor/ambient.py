@@ -1,0 +1,55 @@
+"""The sweep of `loss.backward()`: outside of frames, from a tensor to permanent leaves."""
+
+from collections.abc import Iterable
+
+from parallel_params.tensor.tape import AccumulatorLeaf, Array, Node, state
+
+
+def sweep_ambient(root: Node, seed: Array) -> None:
+    """Run backward from `root` through every node it was computed from.
+
+    Gradients end in the permanent leaves. Nodes are spent: their closures are dropped as
+    they run, so a second sweep over them is an error, found before anything is added.
+
+    Raises:
+        RuntimeError: a frame is open, or part of what led to `root` was swept before.
+    """
+    if state.depth:
+        raise RuntimeError(
+            "backward() cannot run inside value_and_grad: the gradient is what that "
+            "returns"
+        )
+    if isinstance(root, AccumulatorLeaf):
+        root.add(seed)
+        return
+    nodes = sorted(_reachable(root), key=lambda node: node.ordinal, reverse=True)
+    if any(node.vjp is None for node in nodes):
+        raise RuntimeError(
+            "backward() ran through this computation before and its saved values are "
+            "freed; compute the loss again, or add the losses first"
+        )
+    root.add(seed)
+    for node in nodes:
+        grad, vjp, inputs = node.take(), node.vjp, node.inputs
+        node.vjp = None
+        if grad is None or vjp is None:
+            continue
+        for parent, part in zip(inputs, vjp(grad), strict=True):
+            if parent is not None and part is not None:
+                parent.add(part)
+
+
+def _reachable(root: Node) -> Iterable[Node]:
+    seen = {root}
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        yield node
+        for parent in node.inputs:
+            if (
+                parent is not None
+                and parent not in seen
+                and not isinstance(parent, AccumulatorLeaf)
+            ):
+                seen.add(parent)
+                todo.append(parent)

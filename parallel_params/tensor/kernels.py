@@ -1,0 +1,87 @@
+"""Elementwise loops in blocks that stay in the L2 cache.
+
+Five passes over a block of 64 Ki elements beat five passes over an array, and a 0-d array
+costs less than a Python number in every call. These functions write into what they are
+given and know nothing of tensors or of the tape.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from parallel_params.tensor.tape import Array
+
+BLOCK = 1 << 16  # elements: 256 KiB of float32, a quarter of an L2 cache
+
+SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
+GELU_CUBIC = 0.044715
+
+
+def blocks(numel: int) -> Iterator[slice]:
+    """Cut `numel` elements into slices of at most `BLOCK`."""
+    for start in range(0, numel, BLOCK):
+        yield slice(start, min(start + BLOCK, numel))
+
+
+def relu(x: Array, out: Array) -> None:
+    """Write max(x, 0) into `out`; both C-contiguous, of one shape."""
+    # Against an array of zeros: against the scalar it is three times slower.
+    flat, into = x.reshape(-1), out.reshape(-1)
+    zeros = np.zeros(min(BLOCK, flat.size), x.dtype)
+    for part in blocks(flat.size):
+        block = flat[part]
+        np.maximum(block, zeros[: block.size], out=into[part])
+
+
+def sigmoid(x: Array, out: Array) -> None:
+    """Write 1 / (1 + exp(-x)) into `out`, as tanh, which overflows nowhere."""
+    half = np.asarray(0.5, x.dtype)
+    np.multiply(x, half, out)
+    np.tanh(out, out)
+    np.multiply(out, half, out)
+    np.add(out, half, out)
+
+
+def gelu(x: Array, out: Array, slope: Array | None) -> None:
+    """Write x * Phi(x) into `out` and its derivative into `slope`, in the tanh form.
+
+    Args:
+        x: the input, C-contiguous; may be `out`.
+        out: of the shape and type of `x`, C-contiguous.
+        slope: likewise; None if the derivative is not wanted.
+
+    Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2.
+    """
+    flat, into = x.reshape(-1), out.reshape(-1)
+    d = None if slope is None else slope.reshape(-1)
+    for part in blocks(flat.size):
+        _gelu_block(flat[part], into[part], None if d is None else d[part])
+
+
+def _gelu_block(x: Array, out: Array, slope: Array | None) -> None:
+    dtype = x.dtype
+    one, half = np.asarray(1.0, dtype), np.asarray(0.5, dtype)
+    a = np.asarray(SQRT_2_OVER_PI, dtype)
+    ac = np.asarray(SQRT_2_OVER_PI * GELU_CUBIC, dtype)
+    square = np.multiply(x, x)
+    t = np.multiply(square, ac)
+    np.add(t, a, t)
+    np.multiply(t, x, t)
+    np.tanh(t, t)  # tanh(a x + a c x^3)
+    if slope is None:
+        np.add(t, one, t)
+        np.multiply(t, half, t)
+        np.multiply(t, x, out)
+        return
+    # d = (1 + t) / 2 + x / 2 (1 - t^2) (a + 3 a c x^2)
+    np.multiply(square, np.asarray(1.5 * float(ac), dtype), square)
+    np.add(square, np.asarray(0.5 * float(a), dtype), square)
+    np.multiply(square, x, square)
+    sech = np.multiply(t, t)
+    np.subtract(one, sech, sech)
+    np.multiply(square, sech, square)
+    np.add(t, one, t)
+    np.multiply(t, half, t)
+    np.multiply(t, x, out)
+    np.add(square, t, slope)

@@ -1,0 +1,131 @@
+"""Activations: relu, tanh, sigmoid, gelu, and their in-place forms for fused operators."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from parallel_params.tensor import kernels, tape
+from parallel_params.tensor.ops.apply import Operand, as_operand, result
+from parallel_params.tensor.tensor import Array, Tensor
+
+# gradient of an activation's result -> gradient of its input
+Slope: TypeAlias = Callable[[Array], Array]
+
+
+def relu(x: Operand) -> Tensor:
+    """Return max(x, 0). The derivative at 0 is 0."""
+    a = as_operand(x, "relu")
+    array = np.ascontiguousarray(a._array)
+    out = np.empty_like(array)
+    kernels.relu(array, out)
+    return result(out, (a,), lambda g: (_relu_slope(out, g),), _relu_higher)
+
+
+def _relu_slope(out: Array, g: Array) -> Array:
+    # A multiplication by booleans converts them element by element; in one go is faster.
+    mask = np.greater(out, np.asarray(0, out.dtype)).astype(out.dtype)
+    return np.multiply(mask, g, out=np.asarray(mask))
+
+
+def _relu_higher(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    mask = np.greater(out._array, np.asarray(0, out._array.dtype))
+    return (g * Tensor.wrap(mask.astype(out._array.dtype)),)
+
+
+def tanh(x: Operand) -> Tensor:
+    """Return the hyperbolic tangent."""
+    a = as_operand(x, "tanh")
+    out = np.asarray(np.tanh(a._array))
+    return result(out, (a,), lambda g: (_tanh_slope(out, g),), _tanh_higher)
+
+
+def _tanh_slope(out: Array, g: Array) -> Array:
+    slope = np.asarray(np.multiply(out, out))
+    np.subtract(np.asarray(1, out.dtype), slope, slope)
+    return np.multiply(slope, g, out=slope)
+
+
+def _tanh_higher(g: Tensor, out: Tensor, _: Tensor) -> tuple[Tensor]:
+    return (g * (1.0 - out * out),)
+
+
+def sigmoid(x: Operand) -> Tensor:
+    """Return 1 / (1 + exp(-x))."""
+    a = as_operand(x, "sigmoid")
+    out = np.empty_like(a._array)
+    kernels.sigmoid(a._array, out)
+    return result(out, (a,), lambda g: (_sigmoid_slope(out, g),), _sigmoid_higher)
+
+
+def _sigmoid_slope(out: Array, g: Array) -> Array:
+    slope = np.asarray(np.subtract(np.asarray(1, out.dtype), out))
+    np.multiply(slope, out, slope)
+    return np.multiply(slope, g, out=slope)
+
+
+def _sigmoid_higher(g: Tensor, out: Tensor, _: Tensor) -> tuple[Tensor]:
+    return (g * (out * (1.0 - out)),)
+
+
+def gelu(x: Operand) -> Tensor:
+    """Return x * Phi(x) in the tanh form; the derivative is made in forward."""
+    a = as_operand(x, "gelu")
+    if tape.is_nested():
+        cubic = a * a * a * kernels.GELU_CUBIC
+        return a * 0.5 * (1.0 + tanh((a + cubic) * kernels.SQRT_2_OVER_PI))
+    array = np.ascontiguousarray(a._array)
+    out = np.empty_like(array)
+    slope = None if a._node is None else np.empty_like(array)
+    kernels.gelu(array, out, slope)
+    return result(out, (a,), lambda g: (np.multiply(g, slope),))
+
+
+def _fused_relu(out: Array, is_wanted: bool) -> Slope:
+    kernels.relu(out, out)
+    return lambda g: _relu_slope(out, g)
+
+
+def _fused_tanh(out: Array, is_wanted: bool) -> Slope:
+    np.tanh(out, out)
+    return lambda g: _tanh_slope(out, g)
+
+
+def _fused_sigmoid(out: Array, is_wanted: bool) -> Slope:
+    kernels.sigmoid(out, out)
+    return lambda g: _sigmoid_slope(out, g)
+
+
+def _fused_gelu(out: Array, is_wanted: bool) -> Slope:
+    slope = np.empty_like(out) if is_wanted else None
+    kernels.gelu(out, out, slope)
+    return lambda g: np.multiply(g, slope)
+
+
+# Each applies the activation in place and returns its derivative.
+FUSED: dict[str, Callable[[Array, bool], Slope]] = {
+    "relu": _fused_relu,
+    "tanh": _fused_tanh,
+    "sigmoid": _fused_sigmoid,
+    "gelu": _fused_gelu,
+}
+
+_NAMED: dict[str, Callable[[Operand], Tensor]] = {
+    "relu": relu,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "gelu": gelu,
+}
+
+
+def named(activation: str) -> Callable[[Operand], Tensor]:
+    """Return the activation called `activation`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if activation not in _NAMED:
+        raise ValueError(
+            f"no activation is called {activation!r}; there are {', '.join(_NAMED)}"
+        )
+    return _NAMED[activation]

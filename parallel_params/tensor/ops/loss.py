@@ -1,0 +1,112 @@
+"""Losses: cross-entropy and mean squared error, with the gradient made in forward.
+
+The gradient of a loss is a few passes over what forward has at hand; made there, in
+place, it leaves one multiplication to the sweep.
+"""
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from parallel_params.tensor import softmax_kernels, tape
+from parallel_params.tensor.ops.apply import Operand, as_operand, pair, result
+from parallel_params.tensor.ops.loss_plain import plain_cross_entropy, reduced
+from parallel_params.tensor.tensor import Array, Tensor
+
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+
+
+def cross_entropy(
+    input: Operand,  # noqa: A002 - the name that MindSpore's users write
+    target: Operand,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the cross-entropy between softmax(input) and the target.
+
+    Args:
+        input: [classes], [rows, classes] or [rows, classes, ...] logits.
+        target: integer labels, of that shape without classes; or probabilities, of that
+            shape and element type.
+        weight: [classes] importance of every class.
+        ignore_index: rows with this label count for nothing.
+        reduction: "mean" over the (weighted) labels, "sum", or "none".
+        label_smoothing: share of the target that is spread evenly, in [0, 1].
+
+    Raises:
+        TypeError: the logits are not floating point, or the target is neither labels
+            nor probabilities of their element type.
+        ValueError: shapes do not fit, a label is out of range, or an option is unknown.
+    """
+    x, t = as_operand(input, "cross_entropy"), as_operand(target, "cross_entropy")
+    logits, labels = x._array, t._array
+    if (
+        logits.ndim != 2
+        or labels.shape != logits.shape[:1]
+        or labels.dtype.kind not in "iu"
+        or logits.dtype.kind != "f"
+        or logits.itemsize == 2
+        or weight is not None
+        or label_smoothing != 0.0
+        or reduction == "none"
+        or not labels.size
+        or not _in_range(labels, logits.shape[1])
+        or tape.is_nested()
+    ):
+        return plain_cross_entropy(
+            x, t, weight, ignore_index, reduction, label_smoothing
+        )
+    if reduction not in ("mean", "sum"):
+        return reduced(x, reduction)  # raises
+    rows = np.ascontiguousarray(logits)
+    grad = np.empty_like(rows)
+    losses = softmax_kernels.cross_entropy(rows, labels, grad)
+    out = np.asarray(np.add.reduce(losses))
+    scale = np.asarray(1.0 / rows.shape[0] if reduction == "mean" else 1.0, rows.dtype)
+    np.multiply(out, scale, out)
+    # The closure runs once, so the gradient may be finished where it lies.
+    return result(out, (x,), lambda g: (np.multiply(grad, g * scale, grad),))
+
+
+def _in_range(labels: Array, classes: int) -> bool:
+    # Read as unsigned, a negative label is a huge one: one pass finds both.
+    unsigned = labels if labels.dtype.kind == "u" else labels.view(f"u{labels.itemsize}")
+    return bool(np.maximum.reduce(unsigned) < classes)
+
+
+def mse_loss(
+    input: Operand,  # noqa: A002 - as above
+    target: Operand,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return the squares of input - target, which broadcast, and their mean or sum.
+
+    Args:
+        input: predictions.
+        target: what they should be.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: the shapes do not broadcast, or the reduction is unknown.
+    """
+    a, b = pair(input, target, "mse_loss")
+    x, y = a._array, b._array
+    is_plain = x.shape != y.shape or not x.size or x.dtype.kind != "f"
+    if is_plain or reduction == "none" or tape.is_nested():
+        difference = a - b
+        return reduced(difference * difference, reduction)
+    if reduction not in ("mean", "sum"):
+        return reduced(a, reduction)  # raises
+    d = np.subtract(x, y)
+    flat = d.reshape(-1)
+    scale = np.asarray(1.0 / x.size if reduction == "mean" else 1.0, x.dtype)
+    out = np.asarray(np.multiply(np.dot(flat, flat), scale))
+    wants = a._node is not None, b._node is not None
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        grad = np.multiply(d, g * (scale + scale), d)
+        return grad if wants[0] else None, np.negative(grad) if wants[1] else None
+
+    return result(out, (a, b), vjp)

@@ -1,0 +1,213 @@
+"""Products of matrices: `matmul` in all its shapes, and `linear`, the layer's workhorse.
+
+BLAS reads transposed views for free, so nothing here is copied to be transposed. Products
+of tensors of two element types are refused, as in MindSpore: a silent cast of a weight
+would double its memory.
+"""
+
+import numpy as np
+
+from parallel_params.tensor import tape
+from parallel_params.tensor.ops.activation import FUSED, Slope, named
+from parallel_params.tensor.ops.apply import Operand, as_operand, result
+from parallel_params.tensor.ops.value import Value
+from parallel_params.tensor.tensor import Array, Tensor
+
+
+def matmul(left: Operand, right: Operand) -> Tensor:
+    """Return the matrix product, batched over leading dims, which broadcast.
+
+    Args:
+        left: [..., n, k], or a vector [k].
+        right: [..., k, m], or a vector [k].
+
+    Returns:
+        [..., n, m]; without n or m where a vector was given.
+
+    Raises:
+        TypeError: the element types differ.
+        ValueError: the inner dims differ, an operand is 0-d, or the batches do not
+            broadcast.
+    """
+    a, b = as_operand(left, "matmul"), as_operand(right, "matmul")
+    x, y = a._array, b._array
+    _check_dtypes("matmul", x, y)
+    try:
+        out = np.matmul(x, y)
+    except ValueError:
+        raise ValueError(_misfit(x.shape, y.shape)) from None
+    wants = a._node is not None, b._node is not None
+    if x.ndim == 2 and y.ndim == 2:
+        node = b._node
+        return result(
+            out, (a, b), lambda g: _plane_grads(g, x, y, wants, node), _matmul_higher
+        )
+    return result(out, (a, b), lambda g: _matmul_grads(g, x, y, wants), _matmul_higher)
+
+
+def _plane_grads(
+    g: Array, x: Array, y: Array, wants: tuple[bool, bool], node: tape.Node | None
+) -> tuple[Array | None, Array | None]:
+    dx = np.matmul(g, y.T) if wants[0] else None
+    if not wants[1]:
+        return dx, None
+    sink = None if node is None else node.sink()
+    return dx, np.matmul(x.T, g) if sink is None else np.matmul(x.T, g, out=sink)
+
+
+def _matmul_grads(
+    g: Value, x: Value, y: Value, wants: tuple[bool, bool] = (True, True)
+) -> tuple[Value | None, Value | None]:
+    """Bring vectors to matrices, differentiate those, and take the shapes back."""
+    x2 = x.reshape((1, *x.shape)) if len(x.shape) == 1 else x
+    y2 = y.reshape((*y.shape, 1)) if len(y.shape) == 1 else y
+    if len(x.shape) == 1 and len(y.shape) == 1:
+        g = g.reshape((1, 1))
+    elif len(x.shape) == 1:
+        g = g.reshape((*g.shape[:-1], 1, g.shape[-1]))
+    elif len(y.shape) == 1:
+        g = g.reshape((*g.shape, 1))
+    dx = _fold(g @ y2.swapaxes(-1, -2), x) if wants[0] else None
+    dy = _fold(x2.swapaxes(-1, -2) @ g, y) if wants[1] else None
+    return dx, dy
+
+
+def _fold(grad: Value, like: Value) -> Value:
+    """Sum the gradient of a matrix over broadcast batch dims; give it `like`'s shape."""
+    shape = like.shape
+    batch = shape[:-2]
+    lead = len(grad.shape) - 2 - len(batch)
+    dims = tuple(range(lead)) + tuple(
+        lead + i for i, n in enumerate(batch) if n == 1 and grad.shape[lead + i] != 1
+    )
+    if dims:
+        grad = grad.sum(dims)
+    return grad if grad.shape == shape else grad.reshape(shape)
+
+
+def _matmul_higher(
+    g: Tensor, _: Tensor, x: Tensor, y: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    return _matmul_grads(g, x, y)
+
+
+def linear(
+    x: Operand,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+) -> Tensor:
+    """Return activation(x @ weight.T + bias) in one operation.
+
+    The bias and the activation are applied in place, and the derivative of the
+    activation is kept instead of its input.
+
+    Args:
+        x: [..., in].
+        weight: [out, in].
+        bias: [out], or None.
+        activation: "relu", "tanh", "sigmoid", "gelu", or None.
+
+    Returns:
+        [..., out].
+
+    Raises:
+        TypeError: the element types differ.
+        ValueError: the shapes do not fit, or the activation is unknown.
+    """
+    a = as_operand(x, "linear")
+    _check_linear(a, weight, bias)
+    if activation is not None:
+        named(activation)  # raises for an unknown name
+    if tape.is_nested():
+        return _plain_linear(a, weight, bias, activation)
+    array, w = a._array, weight._array
+    rows = array if array.ndim == 2 else array.reshape(-1, w.shape[1])
+    out = np.matmul(rows, w.T)
+    inputs: tuple[Tensor, ...] = (a, weight)
+    if bias is not None:
+        np.add(out, bias._array, out)
+        inputs = (a, weight, bias)
+    nodes = a._node, weight._node, None if bias is None else bias._node
+    slope: Slope | None = None
+    if activation is not None:
+        slope = FUSED[activation](out, any(n is not None for n in nodes))
+
+    def vjp(g: Array) -> tuple[Array | None, ...]:
+        grad = g if g.ndim == 2 else g.reshape(-1, w.shape[0])
+        if slope is not None:
+            grad = slope(grad)
+        return _linear_grads(grad, array, rows, w, nodes)
+
+    if array.ndim != 2:
+        out = out.reshape(*array.shape[:-1], w.shape[0])
+    return result(out, inputs, vjp)
+
+
+def _linear_grads(
+    g: Array,
+    x: Array,
+    rows: Array,
+    w: Array,
+    nodes: tuple[tape.Node | None, tape.Node | None, tape.Node | None],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Write the gradients of weight and bias into their sinks, if they have some."""
+    dx = dw = db = None
+    if nodes[1] is not None:
+        dw = np.matmul(g.T, rows, out=nodes[1].sink())
+    if nodes[2] is not None:
+        db = np.add.reduce(g, 0, out=nodes[2].sink())
+    if nodes[0] is not None:
+        dx = np.matmul(g, w)
+        if x.ndim != 2:
+            dx = dx.reshape(x.shape)
+    return dx, dw, db
+
+
+def _plain_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    """The same out of single operators, each of which has its own second derivative."""
+    out = matmul(x, weight.transpose())
+    if bias is not None:
+        out = out + bias
+    return out if activation is None else named(activation)(out)
+
+
+def _check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    xs, ws = x._array.shape, weight._array.shape
+    if not xs or len(ws) != 2 or xs[-1] != ws[1]:
+        raise ValueError(
+            f"linear: x of shape {xs} does not fit weight of shape {ws}: weight must be "
+            f"[out, in] and the last dim of x must be `in`"
+        )
+    _check_dtypes("linear", x._array, weight._array)
+    if bias is None:
+        return
+    if bias._array.shape != ws[:1]:
+        raise ValueError(
+            f"linear: bias of shape {bias._array.shape} does not fit weight of shape "
+            f"{ws}: it must be {ws[:1]}"
+        )
+    _check_dtypes("linear", x._array, bias._array)
+
+
+def _check_dtypes(operator: str, x: Array, y: Array) -> None:
+    if x.dtype != y.dtype:
+        raise TypeError(
+            f"{operator}: operands must have one element type, not {x.dtype.name} and "
+            f"{y.dtype.name}; convert one with astype()"
+        )
+
+
+def _misfit(x: tuple[int, ...], y: tuple[int, ...]) -> str:
+    if not x or not y:
+        return f"matmul: shapes {x} and {y}: operands need at least one dim"
+    inner = y[0] if len(y) == 1 else y[-2]
+    if x[-1] != inner:
+        dim = 0 if len(y) == 1 else len(y) - 2
+        return (
+            f"matmul: shapes {x} and {y} do not fit: dim {len(x) - 1} of the left is "
+            f"{x[-1]}, dim {dim} of the right is {inner}"
+        )
+    return f"matmul: the leading dims of {x} and {y} do not broadcast"
