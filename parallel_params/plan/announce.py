@@ -72,9 +72,11 @@ def announce_step(plan: "Plan", rank: int) -> Iterator[tuple[int, list[Message]]
 
     At level 3 every grain gathers the weights for its forward and again for its
     backward pass, so all grains of a rank but the last are one stage run many times.
-    The backward pass of the last one reduces each bucket as it leaves it.
+    Behind the last one each bucket is reduced, updated and given back in turn, except
+    that rules with norms of parameters wait for those of all buckets.
     """
     step = _Step(plan, rank)
+    waiting = [b for b in plan.buckets if b.structure == "tensor_scalar"]
     forward = [message for b in reversed(plan.buckets) for message in step.unshard(b)]
     backward = [message for b in plan.buckets for message in step.unshard(b)]
     yield plan.grains_per_rank - 1, forward + backward
@@ -84,11 +86,15 @@ def announce_step(plan: "Plan", rank: int) -> Iterator[tuple[int, list[Message]]
         [
             message
             for bucket in plan.buckets
-            for message in step.unshard(bucket) + step.reduce(bucket)
+            for message in (
+                *step.unshard(bucket),
+                *step.reduce(bucket),
+                *(() if bucket in waiting else step.give_back(bucket)),
+            )
         ],
     )
-    yield 1, step.share_scalars()
-    yield 1, [message for b in plan.buckets for message in step.give_back(b)]
+    yield 1, step.share_scalars(waiting)
+    yield 1, [message for b in waiting for message in step.give_back(b)]
 
 
 class _Step:
@@ -127,11 +133,11 @@ class _Step:
             return [reduced]
         return [reduced, *self._all_gather(Purpose.GATHER_GRADIENT, bucket)]
 
-    def share_scalars(self) -> list[Message]:
-        """Share the norms of cut `tensor_scalar` parameters, one message per group."""
+    def share_scalars(self, buckets: list[Bucket]) -> list[Message]:
+        """Share the norms of parameters that are cut, in one message per group."""
         num_parameters: dict[tuple[str, ...], int] = {}
-        for bucket in self._plan.buckets:
-            if bucket.structure == "tensor_scalar" and bucket.is_updated_in_parts:
+        for bucket in buckets:
+            if bucket.is_updated_in_parts:
                 known = num_parameters.get(bucket.axes, 0)
                 num_parameters[bucket.axes] = known + len(bucket.extents)
         return [

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from parallel_params.errors import PlanError
 from parallel_params.plan.bucket import Bucket, Extent
+from parallel_params.plan.grains import check_grains
 from parallel_params.plan.mesh import Mesh
-from parallel_params.plan.plan import check_grains, check_names, place
+from parallel_params.plan.plan import check_names, place
 from parallel_params.plan.policy import Level, Policy
 from parallel_params.plan.spec import ParamSpec
 

@@ -4,6 +4,7 @@ Ranks that hold and send the same are one class, found from the borders of the b
 in closed form: 100 000 ranks cost no more than eight. Computing time is not in it.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -149,42 +150,60 @@ def _ranks_at(mesh: Mesh, axes: tuple[str, ...], positions: set[int]) -> Iterato
 
 
 def _count_traffic(plan: Plan, rank: int, machine: Machine) -> tuple[Traffic, ...]:
-    totals: dict[Purpose, Traffic] = {}
+    lines: dict[Purpose, list[tuple[int, Message]]] = {}
+    links: dict[tuple[str, ...], _Link] = {}
     for times, messages in announce_step(plan, rank):
         for message in messages if times else ():
-            known = totals.get(message.purpose)
-            seconds = message_seconds(plan, rank, message, machine=machine)
-            totals[message.purpose] = Traffic(
-                purpose=message.purpose,
-                num_collectives=times + (known.num_collectives if known else 0),
-                bytes_sent=times * message.bytes_sent
-                + (known.bytes_sent if known else 0),
-                seconds=times * seconds + (known.seconds if known else 0.0),
-            )
-    return tuple(totals.values())
+            lines.setdefault(message.purpose, []).append((times, message))
+            if message.axes not in links:
+                links[message.axes] = _link(plan.mesh, rank, message.axes, machine)
+    return tuple(
+        Traffic(
+            purpose=purpose,
+            num_collectives=sum(times for times, _ in line),
+            bytes_sent=sum(times * message.bytes_sent for times, message in line),
+            seconds=math.fsum(
+                times * links[message.axes].seconds(message) for times, message in line
+            ),
+        )
+        for purpose, line in lines.items()
+    )
 
 
-def message_seconds(
-    plan: Plan, rank: int, message: Message, *, machine: Machine
-) -> float:
-    """Return the time of one collective for one rank: latency and the larger flow.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Link:
+    """What lies between a rank and the others of a group."""
 
-    An `all_to_all` sends to each other rank by itself; the others need as many rounds
-    as the group has binary digits.
+    num_others: int
+    latency_s: float
+    bytes_per_s: float
 
-    Source: Thakur, Rabenseifner, Gropp, Int. J. High Perf. Comp. App. 19 (2005),
-        section 4.
-    """
-    num_others = plan.mesh.group_size(message.axes) - 1
-    rounds = num_others if message.kind == "all_to_all" else num_others.bit_length()
-    if plan.mesh.is_on_one_node(rank, message.axes):
-        latency, bytes_per_s = machine.node_latency_s, machine.node_bytes_per_s
+    def seconds(self, message: Message) -> float:
+        """Return the time of one collective for one rank: latency and the larger flow.
+
+        An `all_to_all` sends to each other rank by itself; the others need as many
+        rounds as the number of other ranks has binary digits.
+
+        Source: Thakur, Rabenseifner, Gropp, Int. J. High Perf. Comp. App. 19 (2005),
+            section 4.
+        """
+        is_direct = message.kind == "all_to_all"
+        rounds = self.num_others if is_direct else self.num_others.bit_length()
+        flow = max(message.bytes_sent, message.bytes_received)
+        return rounds * self.latency_s + flow / self.bytes_per_s
+
+
+def _link(mesh: Mesh, rank: int, axes: tuple[str, ...], machine: Machine) -> _Link:
+    if mesh.is_on_one_node(rank, axes):
+        latency_s, bytes_per_s = machine.node_latency_s, machine.node_bytes_per_s
     else:
-        latency = machine.network_latency_s
-        sharing = min(plan.mesh.ranks_per_node, plan.mesh.size)
-        bytes_per_s = machine.network_bytes_per_s / sharing
-    flow = max(message.bytes_sent, message.bytes_received)
-    return rounds * latency + flow / bytes_per_s
+        latency_s = machine.network_latency_s
+        bytes_per_s = machine.network_bytes_per_s / mesh.ranks_per_node
+    return _Link(
+        num_others=mesh.group_size(axes) - 1,
+        latency_s=latency_s,
+        bytes_per_s=bytes_per_s,
+    )
 
 
 def _node_totals(mesh: Mesh, classes: Sequence[RankClass]) -> Iterator[int]:

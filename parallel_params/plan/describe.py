@@ -42,7 +42,7 @@ def describe(plan: Plan, *, most_rows: int) -> str:
         _sent(plan, costs),
         _levels(plan),
         _buckets(plan, most_rows),
-        [*_special_parameters(plan), *_promises(plan, costs)],
+        [*_special_parameters(plan), *_idle_choices(plan), *_promises(plan, costs)],
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
@@ -71,7 +71,7 @@ def _held(plan: Plan, costs: Estimate) -> list[str]:
     rows.append(["together", format_bytes(held.total), "", ""])
     return [
         *format_table(rows, align="<>>>"),
-        f"  ({_name_ranks(plan, costs.heaviest)}; the fullest node holds "
+        f"  ({_name_ranks(plan, costs.heaviest, 'holds more')}; the fullest node holds "
         f"{format_bytes(costs.node_bytes)})",
     ]
 
@@ -86,13 +86,13 @@ def _total_bytes(plan: Plan, kind: Kind) -> int:
     )
 
 
-def _name_ranks(plan: Plan, ranks: RankClass) -> str:
+def _name_ranks(plan: Plan, ranks: RankClass, what: str) -> str:
+    """Name a class of ranks, and what sets it apart if there are others."""
     first, last = ranks.ranks[0], ranks.ranks[-1]
     if len(ranks.ranks) == plan.mesh.size:
         return "every rank" if plan.mesh.size > 1 else "the only rank"
-    if first == last:
-        return f"rank {first}, no other more"
-    return f"ranks {first} to {last}, no others more"
+    named = f"rank {first}" if first == last else f"ranks {first} to {last}"
+    return f"{named}: no other {what}"
 
 
 def _sent(plan: Plan, costs: Estimate) -> list[str]:
@@ -111,7 +111,7 @@ def _sent(plan: Plan, costs: Estimate) -> list[str]:
     ]
     return [
         *format_table(rows, align="<>>>"),
-        f"  ({_name_ranks(plan, ranks)}; {_say_machine(Machine())})",
+        f"  ({_name_ranks(plan, ranks, 'takes longer')}; {_say_machine(Machine())})",
     ]
 
 
@@ -207,20 +207,37 @@ def _special_parameters(plan: Plan) -> Iterator[str]:
         yield f"frozen (no gradient, no optimizer state): {name_some(frozen)}"
     if tied:
         yield f"tied (one storage, one gradient): {name_some(tied)}"
+
+
+def _idle_choices(plan: Plan) -> Iterator[str]:
+    """Say what a user chose in vain."""
     for flag, why, names in list_idle_flags(plan):
         yield f"no effect: {flag} of {name_some(names)} ({why})"
+    policy = plan.policy
+    if policy.grains not in (None, plan.grains):
+        yield (
+            f"no effect: policy.grains = {policy.grains} (fast reduction takes the "
+            "share of a rank as one grain)"
+        )
+    if policy.level > Level.NOTHING and not any(
+        outcome_of(plan, spec).cut for spec in plan.params
+    ):
+        why = "one rank" if plan.mesh.size == 1 else "no parameter is cut"
+        yield f"no effect: level {int(policy.level)} ({why})"
 
 
 def _promises(plan: Plan, costs: Estimate) -> Iterator[str]:
     """Say how a run starts, what canonical reduction costs and which bits repeat."""
-    yield "start: the ranks compare the digest of this plan; no weight is sent"
+    yield (
+        "start: the ranks compare the digest of this plan and hashes of shared "
+        "weights; only weights that differ are sent"
+    )
     held = costs.heaviest.bytes_held
     if plan.policy.reduction == "canonical":
-        num_extra = plan.num_partials - 1
         yield (
-            f"canonical reduction costs {plural(num_extra, 'more buffer')} of gradients "
-            f"({format_bytes(held.partials)}, for {plan.grains_per_rank} grains per "
-            f"rank) and {format_bytes(held.receive)} to receive pieces of a bucket"
+            f"canonical reduction costs {format_bytes(held.partials)} for partial sums "
+            f"of {plural(plan.grains_per_rank, 'grain')} and "
+            f"{format_bytes(held.receive)} to receive the pieces of a bucket"
         )
     if not plan.is_same_bits_everywhere:
         why = "fast reduction"

@@ -90,7 +90,8 @@ def _say_values(plan: Plan, found: Outcome) -> str:
 def _say_cut(plan: Plan, spec: ParamSpec, found: Outcome) -> str:
     if not found.cut:
         return f"kept whole on {plural(found.num_holders, 'rank')}"
-    return f"{name_all([kind.value for kind in found.cut])} cut over {plural(found.num_holders, 'rank')}"
+    kinds = name_all([kind.value for kind in found.cut])
+    return f"{kinds} cut over {plural(found.num_holders, 'rank')}"
 
 
 def _say_company(plan: Plan, spec: ParamSpec) -> str:

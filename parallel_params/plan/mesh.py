@@ -107,11 +107,16 @@ class Mesh:
 
     def group_size(self, axes: Sequence[str]) -> int:
         """Return how many ranks a group along `axes` has."""
+        if axes == self.axes:
+            return self.size
         self._check_axes(axes)
         return math.prod(self._sizes_of(axes))
 
     def position(self, rank: int, axes: Sequence[str]) -> int:
         """Return the place of a rank in its group along `axes`, in mesh order."""
+        if axes == self.axes:  # nearly always, and asked for every bucket
+            self._check_rank(rank)
+            return rank
         return self._index_along(rank, axes)
 
     def slice_index(self, rank: int, axes: Sequence[str]) -> int:

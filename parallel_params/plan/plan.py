@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from parallel_params.errors import PlanError
 from parallel_params.plan.announce import Collective, announce_step
 from parallel_params.plan.bucket import Bucket, Extent
+from parallel_params.plan.grains import check_grains, resolve_grains
 from parallel_params.plan.interval import EMPTY, Interval
 from parallel_params.plan.memory import RankBytes, count_rank_bytes
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.pack import Placement, Whole, pack
 from parallel_params.plan.policy import Kind, Policy
 from parallel_params.plan.spec import TRAINABLE_DTYPES, ParamSpec
-from parallel_params.plan.text import did_you_mean, name_some
+from parallel_params.plan.text import did_you_mean
 
-__all__ = ["ParamSpec", "Plan", "check_grains", "check_names", "make_plan", "place"]
+__all__ = ["ParamSpec", "Plan", "check_names", "make_plan", "place"]
 
 # MPI sums neither; canonical reduction sends bytes and sums them itself.
 _DTYPES_WITHOUT_MPI_SUM = frozenset({"bfloat16", "float16"})
@@ -64,24 +65,6 @@ def _check_trainable(spec: ParamSpec, policy: Policy) -> None:
         raise PlanError(
             f"parameter {spec.name!r}: MPI cannot sum {spec.dtype}, so reduction='fast'"
             " is not for it. Use reduction='canonical'"
-        )
-
-
-def check_grains(mesh: Mesh, policy: Policy) -> None:
-    """Refuse grains that the ranks cannot share equally.
-
-    Raises:
-        PlanError: naming the nearest grains and the world sizes that work.
-    """
-    grains, num_ranks = policy.grains or mesh.size, mesh.size
-    if grains % num_ranks:
-        below = grains - grains % num_ranks
-        good = [str(g) for g in (below, below + num_ranks) if g]
-        worlds = [str(n) for n in range(1, min(grains, 4096) + 1) if grains % n == 0]
-        raise PlanError(
-            f"policy.grains = {grains} cannot be shared equally by {num_ranks} ranks. "
-            f"Use grains = {' or '.join(good)}, or a world of "
-            f"{name_some(worlds, most=12)} ranks"
         )
 
 
@@ -139,8 +122,8 @@ class Plan:
 
     @property
     def grains(self) -> int:
-        """Number of grains: the leaves of the reduction tree."""
-        return self.policy.grains or self.mesh.size
+        """Number of grains: the leaves of the reduction tree, one per rank if fast."""
+        return resolve_grains(self.mesh, self.policy)
 
     @property
     def grains_per_rank(self) -> int:
@@ -153,8 +136,7 @@ class Plan:
 
         A binary counter: `n` grains need a buffer per bit of `n`.
         """
-        is_canonical = self.policy.reduction == "canonical"
-        return self.grains_per_rank.bit_length() if is_canonical else 1
+        return self.grains_per_rank.bit_length()
 
     @property
     def is_same_bits_everywhere(self) -> bool:
