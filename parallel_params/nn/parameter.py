@@ -7,6 +7,8 @@ is decided in `plan/plan.py`; what may be set, and how it is checked, in
 `nn/settings.py`.
 """
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from parallel_params.nn.assigned import start_value
@@ -20,6 +22,8 @@ from parallel_params.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_PREFIX = re.compile(r"\w+[0-9a-zA-Z_.]*", re.ASCII)
 
 
 class Parameter(Storage):
@@ -165,6 +169,69 @@ class Parameter(Storage):
 
     def __reduce__(self) -> "tuple[object, tuple[object, ...]]":
         return (_restored, (type(self), self._array, _state(self)))
+
+
+class ParameterTuple(tuple[Parameter, ...]):
+    """A tuple of parameters; on a cell its members are registered.
+
+    Args:
+        iterable: of parameters. The same one may occur twice.
+
+    Raises:
+        TypeError: it is not iterable, or an element is no Parameter.
+        ValueError: two different parameters have one name.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, iterable: Iterable[Parameter]) -> "Self":
+        """Check the members; see the class."""
+        if isinstance(iterable, Parameter | dict | str):
+            raise TypeError(
+                f"a ParameterTuple is made of a list of Parameters, not of one "
+                f"{type(iterable).__name__}"
+            )
+        members = tuple(iterable)
+        known: dict[str, tuple[int, Parameter]] = {}
+        for place, member in enumerate(members):
+            if not isinstance(member, Parameter):
+                raise TypeError(
+                    f"element {place} of a ParameterTuple is no Parameter but a "
+                    f"{type(member).__name__}"
+                )
+            first, other = known.setdefault(member.name, (place, member))
+            if other is not member:
+                raise ValueError(
+                    f"element {place} of this ParameterTuple is another Parameter than "
+                    f"element {first}, but its name {member.name!r} already exists; "
+                    "give each a name= of its own"
+                )
+        return super().__new__(cls, members)
+
+    def clone(self, prefix: str, init: Init = "same") -> "ParameterTuple":
+        """Return clones of the members, called `prefix.name`.
+
+        Args:
+            prefix: ASCII letters, digits, `_` and `.`, not starting with `.`.
+            init: as in `Parameter.clone`.
+
+        Raises:
+            TypeError: the prefix is no text.
+            ValueError: the prefix has other characters; one parameter occurs twice.
+        """
+        if not isinstance(prefix, str):
+            raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
+        if not _PREFIX.fullmatch(prefix):
+            raise ValueError(
+                f"a prefix has ASCII letters, digits, '_' and '.', and does not start "
+                f"with '.'; got {prefix!r}"
+            )
+        clones = []
+        for member in self:
+            clone = member.clone(init)
+            clone.name = f"{prefix}.{member.name}"
+            clones.append(clone)
+        return ParameterTuple(clones)
 
 
 def _state(parameter: Parameter) -> dict[str, object]:

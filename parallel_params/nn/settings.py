@@ -136,6 +136,9 @@ class Settings:
         self.name = name
 
     def __setattr__(self, name: str, value: object) -> None:
+        if name[0] == "_":  # the tape sets `_node` at every step
+            object.__setattr__(self, name, value)
+            return
         check = CHECKS.get(name)
         if check is not None:
             value = check(name, value)

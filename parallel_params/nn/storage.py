@@ -126,21 +126,26 @@ class Storage(Settings, Tensor):
             RuntimeError: `slice_shape` asks to move a parameter that lives in an arena.
         """
         checked_bool("slice_shape", slice_shape)
-        source = as_type_of(self, data)
-        if source.shape == self.shape:
+        source = as_type_of(self, data) if slice_shape else self.check_data(data)
+        if source.shape != self.shape:
+            self._move(source.astype(self.dtype.numpy))
+        else:
             if self.init_mode is not None:
                 self._array = np.empty(self.shape, self.dtype.numpy)
                 self.init_mode = None
             np.copyto(self._array, source, casting="unsafe")
-        elif slice_shape:
-            self._move(source.astype(self.dtype.numpy))
-        else:
+        self.sliced = slice_shape
+        return self
+
+    def check_data(self, data: object) -> Array:
+        """Return what `set_data(data)` would copy, or raise as it would."""
+        source = as_type_of(self, data)
+        if source.shape != self.shape:
             raise ValueError(
                 f"{self} got data of shape {source.shape}; pass slice_shape=True to "
                 "change the shape"
             )
-        self.sliced = slice_shape
-        return self
+        return source
 
     def _move(self, array: Array) -> None:
         """Make an array of another shape or type the storage."""
