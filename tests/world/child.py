@@ -4,6 +4,7 @@ Also at work under `mpirun -n 3 python -m pytest --with-mpi`, where nobody reads
 reports and a person reads the terminal.
 """
 
+import atexit
 import faulthandler
 import os
 import signal
@@ -14,7 +15,6 @@ from typing import NoReturn, TextIO
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 from world.records import Event, Record, records_path, stack_path, write_record
 
 from parallel_params.comm.failure import describe_failure
@@ -37,6 +37,8 @@ class Child:
         self._nodeid = ""
         self._stacks: TextIO | None = None
         # Apart from the communicator under test, which a body may leave half used.
+        from mpi4py import MPI  # not at the top, where it would start MPI its own way
+
         self._gate = MPI.COMM_WORLD.Dup()
         self.tell("start", pid=os.getpid())
 
@@ -87,7 +89,8 @@ class Child:
             pytest.ExitCode.NO_TESTS_COLLECTED,
         )
         if not is_normal and self.comm.size > 1:
-            self._abort(f"pytest ended with exit status {exitstatus}")
+            # Only at exit: pytest has yet to print what went wrong.
+            atexit.register(self._abort, f"pytest ended with exit status {exitstatus}")
 
     def fail(self, text: str) -> None:
         """Report that this rank has failed and end the world."""

@@ -7,12 +7,14 @@ all tests that are not judged yet.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from world.process import POLL_S, NoLauncherError, WorldProcess
 
 # Between the report of a failed rank and the world's end: see `child.GRACE_S`.
 _ABORT_S = 5.0
+_START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +29,12 @@ class Judge:
     """Runs the tests of one world size, each at most once."""
 
     def __init__(
-        self, num_ranks: int, *, timeout_s: float, options: Sequence[str]
+        self, num_ranks: int, *, timeout_s: float, root: Path, options: Sequence[str]
     ) -> None:
         self.num_ranks = num_ranks
         self.nodeids: list[str] = []
         self._timeout_s = timeout_s
+        self._root = root  # of the node ids
         self._options = options
         self._verdicts: dict[str, Verdict] = {}
         self._world: WorldProcess | None = None
@@ -59,7 +62,10 @@ class Judge:
     def _open(self) -> WorldProcess:
         if self._world is None:
             self._world = WorldProcess(
-                self.num_ranks, self._remaining(), options=self._options
+                self.num_ranks,
+                self._remaining(),
+                root=self._root,
+                options=self._options,
             )
         return self._world
 
@@ -77,12 +83,17 @@ class Judge:
         elif exit_code is not None and (exit_code != 0 or self._remaining()):
             cause = f"the world ended by itself, exit code {exit_code}"
             self._take_failed(world, _current(world, wanted), cause)
-        elif time.monotonic() - world.last_news > self._timeout_s:
+        elif time.monotonic() - world.last_news > self._patience_s(world):
             world.ask_for_stacks()
-            cause = f"no news for {self._timeout_s:g} s; stuck in"
+            cause = f"no news for {self._patience_s(world):g} s; stuck in"
             self._take_failed(world, _current(world, wanted), cause)
         elif wanted not in self._verdicts:
             time.sleep(POLL_S)
+
+    def _patience_s(self, world: WorldProcess) -> float:
+        """How long a world may be silent; until it runs a test, it imports things."""
+        is_up = all(log.begun for log in world.logs)
+        return self._timeout_s if is_up else max(self._timeout_s, _START_S)
 
     def _take_ended(self, world: WorldProcess, *, is_over: bool) -> None:
         """Judge the tests that have ended on all ranks."""

@@ -15,7 +15,6 @@ from world.judge import Judge
 from parallel_params.comm.launch_env import is_launched
 from parallel_params.comm.local import solo
 from parallel_params.comm.protocol import Communicator
-from parallel_params.comm.world import open_world
 
 _NEEDS_MPI = "need --with-mpi option to run"  # pytest-mpi's reason to skip
 _CHILD = "world-child"
@@ -40,22 +39,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--world-folder", type=Path, help="where a rank writes its records")
 
 
+# Last: there is a terminal to be muted only then.
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Find out whether this process is a rank, and play that part."""
     is_mpi = config.getoption("--with-mpi") or config.getoption("--only-mpi")
-    if not is_launched(os.environ):
-        if not is_mpi:
-            config.pluginmanager.register(Parent(config), _PARENT)
+    if not is_mpi and not is_launched(os.environ):
+        config.pluginmanager.register(Parent(config), _PARENT)
         return
     if not is_mpi:
         raise pytest.UsageError(
             "this pytest runs inside an MPI world: add --with-mpi to run the marked "
             "tests in it, or run pytest without mpirun, which opens worlds by itself"
         )
-    # Not at the top: it starts to import mpi4py.
+    # Not at the top: it loads MPI, which the parent has no use for.
     from world.child import Child, mute_terminal
 
-    child = Child(open_world(os.environ), config.getoption("--world-folder"))
+    from parallel_params.comm import mpi
+
+    child = Child(mpi.world(environ=os.environ), config.getoption("--world-folder"))
     config.pluginmanager.register(child, _CHILD)
     if child.comm.rank != 0:
         mute_terminal(config)
@@ -87,6 +89,7 @@ class Parent:
             int(size): Judge(
                 int(size),
                 timeout_s=config.getoption("--world-timeout"),
+                root=config.rootpath,
                 options=options,
             )
             for size in sizes.split(",")

@@ -35,7 +35,12 @@ class WorldProcess:
     """A running world: `num_ranks` processes of pytest under one mpiexec."""
 
     def __init__(
-        self, num_ranks: int, nodeids: Sequence[str], *, options: Sequence[str]
+        self,
+        num_ranks: int,
+        nodeids: Sequence[str],
+        *,
+        root: Path,
+        options: Sequence[str],
     ) -> None:
         self.num_ranks = num_ranks
         self._temporary = tempfile.TemporaryDirectory(prefix="test-world-")
@@ -53,6 +58,7 @@ class WorldProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environ,
+                cwd=root,
                 start_new_session=True,
             )
         self.last_news = time.monotonic()
@@ -151,7 +157,7 @@ def _command(
     paths = [str(_HELPERS), environ.get("PYTHONPATH", "")]
     environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     command = [str(mpiexec), "-n", str(num_ranks), sys.executable, "-m", "pytest"]
-    command += ["-p", "world.plugin", "--with-mpi", "-x", "-q", "--no-header"]
+    command += ["-p", "world.plugin", "--with-mpi", "-x", "-q", "--tb=short"]
     command += ["-o", "faulthandler_timeout=0", f"--world-folder={folder}"]
     command += [*options, f"@{folder / 'tests.txt'}"]
     return command, environ
