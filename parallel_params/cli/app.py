@@ -240,7 +240,7 @@ def main() -> None:
         app()
     except ParallelParamsError as error:
         ends.tell(error, environ=os.environ)
-        sys.exit(ends.BAD_INPUT)
+        sys.exit(ends.code_of(error))
     except KeyboardInterrupt:
         sys.exit(ends.INTERRUPTED)
     except Exception:

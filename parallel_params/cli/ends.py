@@ -7,7 +7,14 @@ import sys
 from collections.abc import Mapping
 
 from parallel_params.comm.launch_env import is_launched
-from parallel_params.errors import ConfigError, ParallelParamsError
+from parallel_params.errors import (
+    ConfigError,
+    DataError,
+    LaunchError,
+    ParallelParamsError,
+    PlanError,
+    RunFolderExists,
+)
 
 OK = 0
 FAILURE = 1
@@ -23,6 +30,20 @@ _RANK_VARIABLES = (
     "SLURM_PROCID",
 )
 
+# What can be put right by asking for something else, or asking elsewhere.
+_BAD_INPUT = (ConfigError, DataError, LaunchError, PlanError, RunFolderExists)
+
+
+def code_of(error: ParallelParamsError) -> int:
+    """Return the exit code of an error of ours."""
+    return BAD_INPUT if isinstance(error, _BAD_INPUT) else FAILURE
+
+
+def sentence_of(error: ParallelParamsError) -> str:
+    """Write an error of ours for a person, without frames."""
+    # Problems of a job begin with its file and line, as editors know them.
+    return str(error) if isinstance(error, ConfigError) else f"pparams: {error}"
+
 
 def rank_claimed(environ: Mapping[str, str]) -> int:
     """Return the rank a launcher gave this process, for reports only; 0 outside."""
@@ -36,8 +57,6 @@ def rank_claimed(environ: Mapping[str, str]) -> int:
 
 def tell(error: ParallelParamsError, *, environ: Mapping[str, str]) -> None:
     """Print an error that all ranks of a world meet alike, once and without frames."""
-    if rank_claimed(environ) != 0:
-        return
-    lead = "" if isinstance(error, ConfigError) else "pparams: "
-    sys.stderr.write(f"{lead}{error}\n")
-    sys.stderr.flush()
+    if rank_claimed(environ) == 0:
+        sys.stderr.write(f"{sentence_of(error)}\n")
+        sys.stderr.flush()

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 
 from parallel_params.plan import encode
+from parallel_params.train.build import job_plan
 from parallel_params.train.config import load_job
-from parallel_params.train.job_plan import job_plan
 
 
 def describe_plan(
@@ -31,9 +31,7 @@ def describe_plan(
         ConfigError: the job is wrong.
         PlanError: the job does not fit this many ranks, or has no such parameter.
     """
-    plan = job_plan(
-        load_job(job, overrides), num_ranks=num_ranks, ranks_per_node=ranks_per_node
-    )
+    plan = job_plan(load_job(job, overrides), num_ranks, ranks_per_node)
     if explain is not None:
         return plan.explain(explain)
     if is_json:

@@ -136,8 +136,8 @@ def _find_launcher(
         return [str(on_path)], "on PATH"
     raise LaunchError(
         "There is an MPI library and no mpiexec or mpirun, neither beside python nor "
-        "on PATH. Load your site's MPI module, pip install 'parallel-params[mpich]', or "
-        "name one with --launcher."
+        "on PATH. Load your site's MPI module, pip install 'parallel-params[mpich]', "
+        "or name one with --launcher."
     )
 
 

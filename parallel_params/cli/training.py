@@ -24,6 +24,7 @@ from parallel_params.comm.launch_env import (
     world_size_claimed,
 )
 from parallel_params.errors import LaunchError
+from parallel_params.train.build import check_trainable
 from parallel_params.train.config import load_job
 from parallel_params.train.config.shipped import find_job
 from parallel_params.train.console import Console
@@ -66,7 +67,14 @@ def train_job(request: Request, *, environ: Mapping[str, str]) -> int:
             is_quiet=request.is_quiet or request.is_json,
             has_color="NO_COLOR" not in environ,
         )
-        return work(job, console, num_ranks=request.num_ranks, environ=environ)
+        return work(
+            job,
+            console,
+            source=find_job(Path(request.job)),
+            num_ranks=request.num_ranks,
+            is_json=request.is_json,
+            environ=environ,
+        )
     return run_world(start_of(request, environ=environ), environ=environ)
 
 
@@ -80,8 +88,8 @@ def start_of(request: Request, *, environ: Mapping[str, str]) -> Start:
         ConfigError: the job is wrong.
         LaunchError: no MPI library, no launcher, or they do not belong together.
     """
-    load_job(request.job, request.overrides)
     num_ranks = request.num_ranks or 1
+    check_trainable(load_job(request.job, request.overrides), num_ranks)
     library, _ = mpi_library()
     program = [sys.executable, "-m", "parallel_params", "train"]
     program += [str(find_job(Path(request.job)).resolve()), *request.overrides]

@@ -1,7 +1,10 @@
 """One rank of a training world: join it, train, end all of it when something fails."""
 
+import dataclasses
+import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from parallel_params.cli import ends
@@ -18,9 +21,23 @@ _PATIENCE_S = 1.0
 
 
 def work(
-    job: Job, console: Console, *, num_ranks: int | None, environ: Mapping[str, str]
+    job: Job,
+    console: Console,
+    *,
+    source: Path,
+    num_ranks: int | None,
+    is_json: bool,
+    environ: Mapping[str, str],
 ) -> int:
     """Train a job as a rank of the world this process is in; return the exit code.
+
+    Args:
+        job: what to train.
+        console: where rank 0 speaks.
+        source: the job file.
+        num_ranks: the size the world has to have, None for any.
+        is_json: whether rank 0 prints the result as one line of JSON.
+        environ: the environment.
 
     Raises:
         LaunchError: there is no world, or not the one that was asked for.
@@ -30,14 +47,26 @@ def work(
     """
     comm = open_world(environ)
     _check_size(comm, num_ranks)
+    if comm.size == 1:
+        _train(job, comm, console, source=source, is_json=is_json)
+        return ends.OK
     with abort_on_failure(comm):
         try:
-            train(job, comm, console)
+            _train(job, comm, console, source=source, is_json=is_json)
         except RankFailed:
             raise
         except ParallelParamsError as error:
             _end(comm, error)
     return ends.OK
+
+
+def _train(
+    job: Job, comm: Communicator, console: Console, *, source: Path, is_json: bool
+) -> None:
+    result = train(job, comm, console, source=source)
+    if is_json and comm.rank == 0:
+        line = {**dataclasses.asdict(result), "num_ranks": comm.size}
+        print(json.dumps(line, default=str), flush=True)
 
 
 def _check_size(comm: Communicator, num_ranks: int | None) -> None:
@@ -54,4 +83,4 @@ def _end(comm: Communicator, error: ParallelParamsError) -> NoReturn:
     """End the world with one sentence, whether all ranks meet the error or this one."""
     if comm.rank != 0:
         time.sleep(_PATIENCE_S)
-    comm.abort(f"pparams: {error}", ends.BAD_INPUT)
+    comm.abort(ends.sentence_of(error), ends.code_of(error))
