@@ -15,7 +15,6 @@ from pathlib import Path
 from parallel_params.cli.children import run_world
 from parallel_params.cli.library import mpi_library
 from parallel_params.cli.start import Start, is_local, make_start, num_cores
-from parallel_params.cli.worker import work
 from parallel_params.comm.launch_env import (
     find_mpiexec,
     is_launched,
@@ -24,7 +23,6 @@ from parallel_params.comm.launch_env import (
     world_size_claimed,
 )
 from parallel_params.errors import LaunchError
-from parallel_params.train.build import check_trainable
 from parallel_params.train.config import load_job
 from parallel_params.train.config.shipped import find_job
 from parallel_params.train.console import Console
@@ -61,6 +59,9 @@ def train_job(request: Request, *, environ: Mapping[str, str]) -> int:
         )
     if is_in_world or request.num_ranks in (None, 1):
         width = request.console_width if is_in_world else _terminal_width()
+        # Only now: a mistake in the job is told before the tensors are even imported.
+        from parallel_params.cli.worker import work
+
         console = Console(
             stream=sys.stdout,
             width=width,
@@ -88,6 +89,8 @@ def start_of(request: Request, *, environ: Mapping[str, str]) -> Start:
         ConfigError: the job is wrong.
         LaunchError: no MPI library, no launcher, or they do not belong together.
     """
+    from parallel_params.train.build import check_trainable
+
     num_ranks = request.num_ranks or 1
     check_trainable(load_job(request.job, request.overrides), num_ranks)
     library, _ = mpi_library()

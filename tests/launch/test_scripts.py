@@ -6,6 +6,7 @@ What a bare machine does with them is tried by `.ci/run`; no network here.
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,3 +220,65 @@ def test_mpirun_passes_everything_to_mpiexec(checkout: Checkout) -> None:
     assert checkout.calls()[-1] == (
         "./.venv/bin/python -m parallel_params mpiexec -n 3 python -m pytest --only-mpi"
     )
+
+
+JOB = """
+[data]
+name = "digits"
+batch = 96
+[model]
+kind = "mlp"
+hidden = []
+[optim]
+name = "sgd"
+lr = 0.1
+[train]
+steps = 1
+"""
+BATCH = {
+    "slurm.sh": (["job.toml", "seed=3"], {"SLURM_NTASKS": "3"}, "seed=3 -n 3"),
+    "slurm_array.sh": (
+        ["job.toml"],
+        {
+            "SLURM_NTASKS": "2",
+            "SLURM_ARRAY_TASK_ID": "7",
+            "SLURM_ARRAY_JOB_ID": "99",
+        },
+        "seed=7 run.folder=runs/array-99/seed-7 -n 2",
+    ),
+    "pbs.sh": ([], {"JOB": "job.toml", "ARGS": "seed=3"}, "seed=3 -n 2"),
+    "lsf.sh": ([], {"JOB": "job.toml", "LSB_DJOB_NUMPROC": "4"}, "job.toml -n 4"),
+}
+
+
+@pytest.mark.slow  # a Python that starts a stand-in for the launcher
+@pytest.mark.parametrize("script", BATCH)
+def test_a_batch_script_starts_its_ranks(tmp_path: Path, script: str) -> None:
+    words, environ, started = BATCH[script]
+    (tmp_path / "job.toml").write_text(JOB)
+    (tmp_path / "nodes").write_text("a\na\n")
+    launcher = tmp_path / "srun"
+    launcher.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo slurm 1 || echo "$*"\n'
+    )
+    launcher.chmod(0o755)
+
+    answer = subprocess.run(
+        ["sh", str(LAUNCH / script), *words],
+        cwd=tmp_path,
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHON": sys.executable,
+            "PPARAMS_LAUNCHER": "srun --mpi=mine",
+            "PBS_O_WORKDIR": str(tmp_path),
+            "PBS_NODEFILE": str(tmp_path / "nodes"),
+            **environ,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert answer.stdout.startswith("--mpi=mine -n "), answer.stderr
+    assert f"train {tmp_path}/job.toml" in answer.stdout
+    assert f"{started} --worker" in answer.stdout
