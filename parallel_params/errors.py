@@ -86,3 +86,18 @@ class ManagedOptimizerError(ParallelParamsError, RuntimeError):
     Its state is sharded, so a call on one rank alone cannot step it. Remedy: call
     `manager.step(...)` or `manager.update(gradients)` on every rank.
     """
+
+
+class TrainingDiverged(ParallelParamsError, ArithmeticError):
+    """The loss of a step is infinite or no number, so further steps are worthless.
+
+    Remedy: a lower learning rate, or a longer warm-up; the message names the step.
+    """
+
+
+class GradientError(ParallelParamsError, RuntimeError):
+    """Gradients given by hand do not fit the parameters they are for.
+
+    Cause: a list or a bare tensor where a tuple is wanted, too few or too many, another
+    shape or no floating-point type. Remedy: the message names the first wrong one.
+    """

@@ -1,0 +1,238 @@
+"""An optimizer: a rule, the parameters it moves, and the numbers of every group.
+
+Used in one of two ways. Called with a tuple of gradients it steps its parameters where
+they are, with state arrays of its own. Adopted by a `ParameterManager` it only says
+what is to be done; the manager keeps the state, sharded, and calls the rule.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from parallel_params.errors import ManagedOptimizerError
+from parallel_params.nn.cell import Cell
+from parallel_params.nn.parameter import Parameter, ParameterTuple
+from parallel_params.optim.checks import check_not_negative, check_positive
+from parallel_params.optim.gradients import check_gradients
+from parallel_params.optim.groups import read_groups
+from parallel_params.optim.rates import RateLike, make_rates
+from parallel_params.optim.rule import Rule
+from parallel_params.optim.settings import Settings
+from parallel_params.optim.state import allocate, flat, state_name
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
+
+__all__ = ["Optimizer", "Settings"]
+
+
+class Optimizer(Cell):
+    """A rule bound to parameters. Subclasses name the rule; so can you.
+
+    Its parameters, in this order: `global_step` (int32, shape (1,)), the learning rates
+    that are numbers, the model's parameters, and its own state. State arrays are made
+    at the first call, or when somebody asks for the parameters.
+
+    Args:
+        rule: the arithmetic.
+        params: parameters, or dicts with `params`, `lr`, `weight_decay` of a group and
+            `order_params` of all. Frozen parameters are moved like the others.
+        learning_rate: a number, one per step (0 after the last), or a schedule: a Cell
+            or function of the step, which starts at 0.
+        weight_decay: for what has none of its own. Without groups, it leaves out
+            parameters with `beta` or `gamma` in the name.
+        loss_scale: what the loss was multiplied by; gradients are divided by it.
+        scalars: numbers to list before the state, as float32 Parameters.
+
+    Raises:
+        TypeError, ValueError, KeyError, RuntimeError: as MindSpore's optimizers, from
+            the checks in `groups.py`, `rates.py` and `checks.py`.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        params: object,
+        *,
+        learning_rate: RateLike,
+        weight_decay: float = 0.0,
+        loss_scale: float = 1.0,
+        scalars: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        weight_decay = check_not_negative("weight_decay", weight_decay)
+        self._loss_scale = check_positive("loss_scale", loss_scale)
+        groups = read_groups(params, weight_decay=weight_decay)
+        self._rates = make_rates(learning_rate, groups.num_groups, groups.rates)
+        self._rule = rule
+        self._owner = ""
+        self._state: dict[str, ParameterTuple] = {}
+        self._settings = tuple(
+            Settings(group=group, weight_decay=decay)
+            for group, decay in zip(groups.group_of, groups.weight_decays, strict=True)
+        )
+        self.global_step = Parameter(Tensor(np.zeros(1, np.int32)), name="global_step")
+        self._show_rates(is_single=groups.num_groups == 1 and not groups.rates)
+        self.parameters = groups.parameters
+        for name, value in (scalars or {}).items():
+            setattr(self, name, Parameter(Tensor(np.float32(value)), name=name))
+        self._is_built = True
+
+    # ---- what a manager asks
+
+    @property
+    def rule(self) -> Rule:
+        """The arithmetic of one step."""
+        return self._rule
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss was multiplied by; gradients are divided by it."""
+        return self._loss_scale
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps have been taken: the value of `global_step`."""
+        return int(self.global_step.asnumpy().item())
+
+    def settings(self, index: int) -> Settings:
+        """Return what the rule needs to know of `parameters[index]`."""
+        return self._settings[index]
+
+    def rates(self, step: int) -> tuple[float, ...]:
+        """Return the learning rate of every group at the 0-based `step`."""
+        return tuple([rate.at(step) for rate in self._rates])
+
+    def advance(self) -> None:
+        """Count a step in `global_step`."""
+        self.global_step.asnumpy()[0] += 1
+
+    def adopt(self, owner: str) -> None:
+        """Leave the state to `owner`; from now on only that can step the parameters.
+
+        State made before is forgotten: read `allocated_state` first.
+
+        Args:
+            owner: who, for the message of the error when it is called directly.
+
+        Raises:
+            ManagedOptimizerError: it has an owner already.
+        """
+        self._refuse_if_owned("be adopted")
+        self._owner = owner
+        for slot in list(self._state):
+            delattr(self, slot)
+        self._state.clear()
+
+    @property
+    def allocated_state(self) -> dict[str, ParameterTuple]:
+        """The state by slot, one Parameter per parameter; empty if not made yet."""
+        return dict(self._state)
+
+    def state_name(self, slot: str, parameter: Parameter) -> str:
+        """Return the name under which the state of a parameter is listed and saved."""
+        return state_name(slot, parameter)
+
+    # ---- direct use
+
+    def construct(self, gradients: tuple[Tensor, ...]) -> tuple[bool, ...]:
+        """Move every parameter by one step.
+
+        Args:
+            gradients: one per parameter, in the order of `parameters`. Only read.
+
+        Returns:
+            One True per parameter, as MindSpore does.
+
+        Raises:
+            GradientError: the gradients do not fit the parameters; nothing has moved.
+            ManagedOptimizerError: a manager has adopted the optimizer.
+        """
+        self._refuse_if_owned("be called")
+        arrays = check_gradients(gradients, self.parameters)
+        rates = self.rates(self.num_steps)
+        state = self._make_state()
+        for index, gradient in enumerate(arrays):
+            self._move(
+                index,
+                gradient,
+                {slot: members[index].asnumpy() for slot, members in state.items()},
+                rates,
+            )
+        self.advance()
+        return (True,) * len(arrays)
+
+    def _move(
+        self,
+        index: int,
+        gradient: Array,
+        state: dict[str, Array],
+        rates: tuple[float, ...],
+    ) -> None:
+        settings = self._settings[index]
+        weight = self.parameters[index].asnumpy()
+        flat_weight = flat(weight)
+        self._rule.update(
+            flat_weight,
+            flat(gradient),
+            {slot: flat(values) for slot, values in state.items()},
+            step=self.num_steps + 1,
+            learning_rate=rates[settings.group],
+            weight_decay=settings.weight_decay,
+            gradient_scale=1.0 / self._loss_scale,
+        )
+        if not weight.flags.c_contiguous:  # then `flat` had to copy
+            weight[...] = flat_weight.reshape(weight.shape)
+
+    # ---- what it shows as a cell
+
+    def __getattr__(self, name: str) -> Any:
+        # The state arrays by their slot, even before they are made.
+        rule: Rule | None = self.__dict__.get("_rule")
+        if rule is not None and name in rule.slots:
+            self._refuse_if_owned(f"show its {name}")
+            return self._make_state()[name]
+        return super().__getattr__(name)
+
+    # Note [state on demand]: every query of this cell, or of a cell around it, reads
+    # `_params`; so here the state is made when parameters are asked for. `Cell` itself
+    # registers into the dict below.
+    @property
+    def _params(self) -> dict[str, Parameter]:  # type: ignore[override]  # see the note
+        if self.__dict__.get("_is_built") and not self._owner:
+            for slot, members in self._make_state().items():
+                for member, parameter in zip(members, self.parameters, strict=True):
+                    member.name = state_name(slot, parameter)  # it may have changed
+        registered: dict[str, Parameter] = self.__dict__["_params"]
+        return registered
+
+    def _make_state(self) -> dict[str, ParameterTuple]:
+        """Return the state by slot, made if need be."""
+        for slot in self._rule.slots:
+            if slot not in self._state:
+                self._state[slot] = allocate(slot, self.parameters)
+                setattr(self, slot, self._state[slot])
+        return self._state
+
+    def _show_rates(self, *, is_single: bool) -> None:
+        """Register the learning rates as parameters and cells of this cell."""
+        sources = [rate.source for rate in self._rates]
+        if is_single:
+            self.learning_rate = sources[0]
+        elif all(isinstance(source, Parameter) for source in sources):
+            self.learning_rate = ParameterTuple(
+                [source for source in sources if isinstance(source, Parameter)]
+            )
+        else:
+            for group, source in enumerate(sources):
+                if isinstance(source, Parameter | Cell):
+                    setattr(self, f"learning_rate_group_{group}", source)
+            # Not through `Cell`, which would warn that a tuple hides its members.
+            self.__dict__["learning_rate"] = tuple(sources)
+
+    def _refuse_if_owned(self, what: str) -> None:
+        if self._owner:
+            raise ManagedOptimizerError(
+                f"{type(self).__name__} cannot {what}: a {self._owner} has adopted it "
+                "and keeps its state sharded; call step(...) or update(...) of that"
+            )

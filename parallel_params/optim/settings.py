@@ -1,0 +1,15 @@
+"""What a rule has to know of one parameter, besides the arrays."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Parameters with equal settings can be updated by one call of the rule."""
+
+    group: int
+    """Which of the optimizer's learning rates holds."""
+    weight_decay: float
+    """0 where none is wanted."""
+    grad_centralization: bool = False
+    """Always False so far; see `groups.py`."""
