@@ -10,7 +10,7 @@ import sys
 def main() -> None:
     """Run a script if the first argument is one, else the command line."""
     if len(sys.argv) > 1 and sys.argv[1].endswith(".py"):
-        from parallel_params.comm.hooks import run_script
+        from parallel_params.comm.world import run_script
 
         run_script(sys.argv[1], sys.argv[2:])
         return
