@@ -1,1 +1,74 @@
-"""Parameters, cells and layers."""
+"""Parameters, cells and layers, and the optimizers under MindSpore's names.
+
+The optimizers live in `parallel_params.optim`, which needs the cells; they are looked
+up there when they are asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from parallel_params.nn.cell import Cell
+from parallel_params.nn.containers import CellList, SequentialCell
+from parallel_params.nn.layers.activation import (
+    GELU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    get_activation,
+)
+from parallel_params.nn.layers.basic import Dense, Dropout, Flatten, Identity
+from parallel_params.nn.loss import CrossEntropyLoss, MSELoss
+from parallel_params.nn.parameter import Parameter, ParameterTuple
+from parallel_params.nn.unregistered import UnregisteredParameterWarning
+from parallel_params.nn.wrap import TrainOneStepCell, WithLossCell
+
+if TYPE_CHECKING:
+    from parallel_params.optim import (
+        SGD,
+        Adam,
+        AdamW,
+        AdamWeightDecay,
+        Momentum,
+        Optimizer,
+    )
+
+_OPTIMIZERS = ("Optimizer", "SGD", "Momentum", "Adam", "AdamWeightDecay", "AdamW")
+
+__all__ = [
+    "Parameter",
+    "ParameterTuple",
+    "Cell",
+    "CellList",
+    "SequentialCell",
+    "UnregisteredParameterWarning",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "ReLU",
+    "GELU",
+    "Tanh",
+    "Sigmoid",
+    "Softmax",
+    "LogSoftmax",
+    "get_activation",
+    "CrossEntropyLoss",
+    "MSELoss",
+    "WithLossCell",
+    "TrainOneStepCell",
+    "Optimizer",
+    "SGD",
+    "Momentum",
+    "Adam",
+    "AdamWeightDecay",
+    "AdamW",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OPTIMIZERS:
+        raise AttributeError(f"parallel_params.nn has no {name!r}")
+    from parallel_params import optim
+
+    return getattr(optim, name)

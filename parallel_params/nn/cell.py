@@ -36,6 +36,7 @@ class Cell(Habits):
         own["_cells"] = {}
         own["_tuples"] = {}
         own["_auto_prefix"] = auto_prefix
+        own["_prefix"] = ""
         own["_unnamed"] = unregistered.Unnamed()
         self.training = False
         self.requires_grad = False
@@ -145,7 +146,7 @@ class Cell(Habits):
                 "already exists; choose another attribute, or rename that one"
             )
         if param.name == DEFAULT_NAME:
-            param.name = param_name
+            param.name = self.__dict__["_prefix"] + param_name
         params[param_name] = param
         self.__dict__[param_name] = param
 
@@ -183,7 +184,7 @@ class Cell(Habits):
     def _set_cell(self, name: str, cell: "Cell") -> None:
         self._refuse_other(name, "_cells", "cell")
         if self.__dict__["_auto_prefix"]:
-            cell._prefix_names(f"{name}.")
+            cell._prefix_names(f"{self.__dict__['_prefix']}{name}.")
         self.__dict__["_cells"][name] = cell
         self.__dict__[name] = cell
 

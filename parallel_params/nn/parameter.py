@@ -234,6 +234,11 @@ class ParameterTuple(tuple[Parameter, ...]):
         return ParameterTuple(clones)
 
 
+def is_broadcast(parameter: Parameter) -> bool:
+    """Return whether all ranks start from one value of the parameter."""
+    return not parameter.layerwise_parallel
+
+
 def _state(parameter: Parameter) -> dict[str, object]:
     """Return settings and user attributes, after the values have been made."""
     assert parameter._array is not None, "looking makes the values of a lazy parameter"

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
-from parallel_params.nn.parameter import Parameter
+from parallel_params.nn.parameter import Parameter, is_broadcast
 from parallel_params.nn.settings import checked_bool
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Queries:
         found = OrderedDict(
             (name, parameter)
             for name, parameter in self.parameters_dict(recurse).items()
-            if not parameter.layerwise_parallel
+            if is_broadcast(parameter)
         )
         return found or None
 
@@ -138,10 +138,14 @@ class Queries:
         self._prefix_names(prefix, recurse)
 
     def _prefix_names(self, prefix: str, recurse: bool = True) -> None:
-        if prefix:
-            for path, parameter in self.parameters_and_names(expand=recurse):
-                parameter.is_init = False
-                parameter.name = prefix + path
+        if not prefix:
+            return
+        for path, parameter in self.parameters_and_names(expand=recurse):
+            parameter.is_init = False
+            parameter.name = prefix + path
+        # What is registered further below from now on gets its full path, too.
+        for path, cell in self.cells_and_names():
+            cell.__dict__["_prefix"] = f"{prefix}{path}." if path else prefix
 
     def init_parameters_data(self) -> dict[Parameter, Parameter]:
         """Make the values of lazy parameters; return all as parameter -> itself."""

@@ -5,9 +5,8 @@ mean is decided in `plan/plan.py` alone.
 """
 
 import difflib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 DEFAULT_NAME = "Parameter"
 MAX_NAME_LENGTH = 1024
@@ -173,13 +172,12 @@ class Settings:
 
     def add_pipeline_stage(self, stage: int) -> None:
         """Note that pipeline stage number `stage` uses the parameter."""
-        if not isinstance(stage, int) or isinstance(stage, bool) or stage < 0:
+        if type(stage) is not int or stage < 0:
             raise TypeError(f"a stage is an int of at least 0, not {stage!r}")
         self._pipeline_stage_list.append(stage)
 
 
-@cache
-def _attributes(kind: Hashable) -> tuple[str, ...]:
+def _attributes(kind: type) -> tuple[str, ...]:
     """Return the public attributes of a class that are no methods."""
     return tuple(
         name

@@ -86,7 +86,8 @@ class Identity(Initializer):
     ) -> Values:
         """Return 1 where row and column agree."""
         row, column = np.divmod(np.arange(start, stop), shape[1])
-        return (row == column).astype(np.float64)
+        values: Values = (row == column).astype(np.float64)
+        return values
 
 
 class RandomLaw(Initializer):
@@ -115,7 +116,10 @@ class Normal(RandomLaw):
 
     def quantile(self, probability: Values, shape: Shape) -> Values:
         """Return mean + sigma times the quantile of N(0, 1)."""
-        return quantile.normal(probability) * self.sigma + self.mean
+        values = quantile.normal(probability)
+        values *= self.sigma
+        values += self.mean
+        return values
 
 
 class Uniform(RandomLaw):

@@ -126,7 +126,7 @@ def set_seed(seed: int) -> None:
         TypeError: the seed is not an integer.
         ValueError: the seed is negative.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool):
+    if type(seed) is not int:
         raise TypeError(f"a seed is an int, not {type(seed).__name__}")
     if seed < 0:
         raise ValueError(f"a seed is at least 0, not {seed}")

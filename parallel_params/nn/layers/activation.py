@@ -1,0 +1,120 @@
+"""Activations as cells, and as the names that `Dense(activation=...)` takes."""
+
+from parallel_params.nn.cell import Cell
+from parallel_params.tensor.ops import activation as ops
+from parallel_params.tensor.ops import softmax as softmax_ops
+from parallel_params.tensor.tensor import Tensor
+
+
+class ReLU(Cell):
+    """max(x, 0)."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return ops.relu(x)
+
+
+class GELU(Cell):
+    """x times the chance that N(0, 1) is below x, in its tanh form.
+
+    Args:
+        approximate: True; the form with the error function is not offered.
+
+    Raises:
+        ValueError: `approximate` is False.
+    """
+
+    def __init__(self, approximate: bool = True) -> None:
+        super().__init__()
+        if approximate is not True:
+            raise ValueError("GELU is offered in its tanh form only: approximate=True")
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return ops.gelu(x)
+
+
+class Tanh(Cell):
+    """The hyperbolic tangent."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return ops.tanh(x)
+
+
+class Sigmoid(Cell):
+    """1 / (1 + exp(-x))."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return ops.sigmoid(x)
+
+
+class Softmax(Cell):
+    """exp(x), scaled to a sum of 1 along a dim.
+
+    Args:
+        axis: that dim; the last by default.
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return [shape of x], positive."""
+        return softmax_ops.softmax(x, self.axis)
+
+
+class LogSoftmax(Cell):
+    """The logarithm of `Softmax`.
+
+    Args:
+        axis: along which dim; the last by default.
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return [shape of x], negative."""
+        return softmax_ops.log_softmax(x, self.axis)
+
+
+# Those that `linear` applies in place; see `Dense.construct`.
+FUSED: dict[type[Cell], str] = {
+    ReLU: "relu",
+    GELU: "gelu",
+    Tanh: "tanh",
+    Sigmoid: "sigmoid",
+}
+
+_NAMED: dict[str, type[Cell]] = {
+    "relu": ReLU,
+    "gelu": GELU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "softmax": Softmax,
+    "logsoftmax": LogSoftmax,
+}
+
+
+def get_activation(name: "str | Cell | None") -> Cell | None:
+    """Return the activation of that name; a cell, None and "" are passed through.
+
+    Raises:
+        ValueError: no activation has the name.
+        TypeError: it is neither text nor cell.
+    """
+    if name is None or isinstance(name, Cell):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"an activation is a str or a Cell, not {type(name).__name__}")
+    if not name:
+        return None
+    if name not in _NAMED:
+        raise ValueError(
+            f"no activation is called {name!r}; there are {', '.join(_NAMED)}"
+        )
+    return _NAMED[name]()
