@@ -1,0 +1,174 @@
+from collections import defaultdict
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from strategies import at_level, meshes, param_specs, policies
+
+from parallel_params.errors import PlanError
+from parallel_params.plan.interval import Interval, is_cover
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.plan import Plan, make_plan
+from parallel_params.plan.policy import Kind, Level, Policy
+from parallel_params.plan.spec import ParamSpec
+from parallel_params.plan.transfer import Transfer, transfer
+
+laws = settings(max_examples=40)
+
+
+@st.composite
+def replans(draw: st.DrawFn, *, number: int = 2) -> list[Plan]:
+    """Return plans of one model on several meshes, with as many slices on each."""
+    specs = draw(param_specs(max_size=4))
+    drawn = [draw(meshes()) for _ in range(number)]
+    if any(spec.layerwise_parallel for spec in specs):
+        assume(len({num_slices(mesh) for mesh in drawn}) == 1)
+    return [make_plan(specs, mesh, draw(policies(mesh=mesh))) for mesh in drawn]
+
+
+def num_slices(mesh: Mesh) -> int:
+    axis = mesh.layerwise_axis
+    return 0 if axis is None else mesh.group_size((axis,))
+
+
+Places = dict[tuple[int, str, Kind, str], list[Interval]]
+
+
+def held_in(plan: Plan, *, slots: bool = True) -> Places:
+    """Return what every rank holds of every parameter, in elements of the parameter."""
+    places: Places = {}
+    for rank in range(plan.mesh.size):
+        for bucket in plan.buckets:
+            copies = [(Kind.WEIGHT, "")]
+            copies += [(Kind.STATE, slot) for slot in bucket.state_slots]
+            for extent in bucket.extents:
+                for kind, slot in copies:
+                    part = plan.held(bucket, kind, rank).intersect(extent.interval)
+                    if not part.is_empty:
+                        start = extent.interval.start
+                        key = (rank, extent.name, kind, slot)
+                        places[key] = [part.shift(-start)]
+    return places
+
+
+def assert_covers_once(moved: Transfer, plan: Plan) -> None:
+    reached: Places = defaultdict(list)
+    for piece in moved.pieces:
+        reached[piece.target, piece.name, piece.kind, piece.slot].append(piece.interval)
+    wanted = held_in(plan)
+    assert reached.keys() == wanted.keys()
+    for place, pieces in reached.items():
+        assert is_cover(pieces, wanted[place][0])
+
+
+def assert_sources_hold(moved: Transfer, plan: Plan) -> None:
+    held = held_in(plan)
+    for piece in moved.pieces:
+        assert piece.source is not None
+        (own,) = held[piece.source, piece.name, piece.kind, piece.slot]
+        assert own.intersect(piece.interval) == piece.interval
+        bucket = plan.bucket_of(piece.name)
+        assert piece.num_bytes == piece.interval.numel * bucket.item_bytes
+
+
+@laws
+@given(pair=replans())
+def test_a_transfer_covers_each_element_once_from_ranks_that_hold_it(
+    pair: list[Plan],
+) -> None:
+    old, new = pair
+    moved = transfer(old, new)
+    assert_covers_once(moved, new)
+    assert_sources_hold(moved, old)
+
+
+@laws
+@given(pair=replans())
+def test_a_transfer_stays_within_a_slice(pair: list[Plan]) -> None:
+    old, new = pair
+    for piece in transfer(old, new).pieces:
+        axes = new.bucket_of(piece.name).axes, old.bucket_of(piece.name).axes
+        assert piece.source is not None
+        assert new.mesh.slice_index(piece.target, axes[0]) == old.mesh.slice_index(
+            piece.source, axes[1]
+        )
+
+
+@laws
+@given(pair=replans())
+def test_a_transfer_to_itself_copies_nothing(pair: list[Plan]) -> None:
+    for plan in pair:
+        moved = transfer(plan, plan)
+        assert moved.copies == ()
+        assert moved.bytes_moved == 0
+
+
+@laws
+@given(pair=replans())
+def test_a_transfer_copies_only_what_a_rank_lacks(pair: list[Plan]) -> None:
+    old, new = pair
+    held = held_in(old)
+    for piece in transfer(old, new).copies:
+        bucket_axes = old.bucket_of(piece.name).axes
+        key = (piece.target, piece.name, piece.kind, piece.slot)
+        if key in held and old.mesh.slice_index(
+            piece.target, bucket_axes
+        ) == new.mesh.slice_index(piece.target, new.bucket_of(piece.name).axes):
+            assert held[key][0].intersect(piece.interval).is_empty
+
+
+@laws
+@given(three=replans(number=3))
+def test_transfers_compose(three: list[Plan]) -> None:
+    first, second, third = three
+    composed = transfer(first, second).then(transfer(second, third))
+    assert_covers_once(composed, third)
+    assert_sources_hold(composed, first)
+
+
+WEIGHT = ParamSpec("w", (100,), state_slots=("m",))
+TINY = Policy(shard_threshold_bytes=0, alignment=1)
+
+
+def test_raising_the_level_moves_nothing_and_lowering_it_gathers() -> None:
+    high = make_plan([WEIGHT], Mesh(data=4), replace(TINY, level=Level.WEIGHT))
+    low = at_level(high, Level.NOTHING)
+    assert transfer(low, high).bytes_moved == 0
+    # Weight and state of 100 elements; each of four ranks lacks three quarters.
+    assert transfer(high, low).bytes_moved == 2 * 4 * 75 * 4
+
+
+def test_state_that_nobody_has_starts_anew() -> None:
+    frozen = replace(WEIGHT, requires_grad=False)
+    old = make_plan([frozen], Mesh(data=2), TINY)
+    new = make_plan([WEIGHT], Mesh(data=2), TINY)
+    moved = transfer(old, new)
+    anew = [piece for piece in moved.pieces if piece.source is None]
+    assert {(piece.kind, piece.slot) for piece in anew} == {(Kind.STATE, "m")}
+    assert not any(piece.is_copy for piece in anew)
+    again = transfer(old, old).then(moved)
+    assert again == moved
+    assert transfer(old, new).then(transfer(new, new)) == moved
+
+
+def test_transfers_that_do_not_follow_each_other_are_refused() -> None:
+    high = make_plan([WEIGHT], Mesh(data=2), replace(TINY, level=Level.WEIGHT))
+    low = at_level(high, Level.NOTHING)
+    with pytest.raises(PlanError, match=r"rank 0 has no elements \[0, 100\) of 'w'"):
+        transfer(low, high).then(transfer(low, low))
+
+
+def test_other_parameters_are_refused() -> None:
+    old = make_plan([WEIGHT], Mesh(data=2), TINY)
+    for spec, message in (
+        (replace(WEIGHT, shape=(99,)), r"'w': shape \(100,\) in the old plan, \(99,\)"),
+        (replace(WEIGHT, dtype="float64"), r"'w': dtype float32 in the old plan"),
+        (replace(WEIGHT, name="v"), r"no parameter 'v'"),
+        (
+            replace(WEIGHT, layerwise_parallel=True),
+            r"'w' has 1 different slices .* 2 in",
+        ),
+    ):
+        with pytest.raises(PlanError, match=message):
+            transfer(old, make_plan([spec], Mesh(data=2), TINY))
