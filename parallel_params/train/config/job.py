@@ -10,7 +10,14 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
-from parallel_params.train.config.limits import STRICT, Count, Seed, Text, Whole
+from parallel_params.train.config.limits import (
+    STRICT,
+    Count,
+    Fraction,
+    Seed,
+    Text,
+    Whole,
+)
 from parallel_params.train.config.optim import Optim
 from parallel_params.train.config.sizes import NumBytes, PositiveNumBytes
 
@@ -25,6 +32,8 @@ class DigitsData:
     """Which data: the 1437 + 360 handwritten digits inside the package."""
     batch: Count
     """Samples per step of the whole world; each rank takes its part."""
+    shift: Fraction = 0.0
+    """Pixels by which a training picture is moved at random, at most; up to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,10 +30,12 @@ NUM_TEST = 360
 PACKAGED = Path(__file__).with_name("digits.npz")
 
 _NUM = NUM_TRAIN + NUM_TEST
+SHAPE = (8, 8)
+
 _PIXEL_MAX = 16
 _SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 _EXPECTED = {
-    "pixels": ArrayKind(kinds="u", shape=(_NUM, 8, 8)),
+    "pixels": ArrayKind(kinds="u", shape=(_NUM, *SHAPE)),
     "labels": ArrayKind(kinds="u", shape=(_NUM,)),
 }
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Part of the counter, so that no other stream of the same seed has these numbers.
-_STREAM = 0x5A_4D_50_4C
+from parallel_params.tensor.random import Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +35,11 @@ WHOLE = Share(index=0, count=1)
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """Give the order of one epoch: [num_samples] each sample once.
 
-    Sorts raw Philox words, not `Generator.permutation`: NumPy promises the bits of the
-    former for all its versions, those of the latter for one version only.
+    Sorts raw random words and does not ask for `Generator.permutation`, whose bits
+    NumPy promises for one of its versions only.
     """
-    key = np.array([seed, epoch], dtype=np.uint64)
-    words = np.random.Philox(key=key, counter=[0, 0, 0, _STREAM])
-    return np.argsort(words.random_raw(num_samples), kind="stable").astype(np.int64)
+    words = Stream((seed, "order", epoch)).words(0, num_samples)
+    return np.argsort(words, kind="stable").astype(np.int64)
 
 
 class Sampler:

@@ -1,0 +1,120 @@
+"""What rank 0 says while a job runs: whole lines, and a bar where a terminal is.
+
+The other ranks have a console too, one that says nothing; so nobody asks for a rank.
+Lines go to a stream in one write each; there are no carriage returns in a file.
+"""
+
+import dataclasses
+from typing import Literal, Protocol, TextIO, TypeAlias
+
+Style: TypeAlias = Literal["auto", "bar", "plain", "off"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """Where a run speaks.
+
+    Attributes:
+        stream: takes the lines.
+        width: of the terminal behind it in characters, 0 if there is none. MPI hides
+            terminals from ranks or feigns them, so only the launcher can know.
+        is_quiet: say nothing.
+        has_color: whether the bar may have colors.
+    """
+
+    stream: TextIO
+    width: int = 0
+    is_quiet: bool = False
+    has_color: bool = True
+
+    def of_rank(self, rank: int) -> "Console":
+        """Give the console of a rank: this one for rank 0, else a mute one."""
+        return self if rank == 0 else dataclasses.replace(self, is_quiet=True)
+
+    def say(self, text: str) -> None:
+        """Print a line, or several at once."""
+        if not self.is_quiet:
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What is known after some step.
+
+    Attributes:
+        step: steps taken.
+        num_steps: steps of the whole run.
+        loss: mean over the last batch, before its update.
+        lr: learning rate of the last step.
+        samples_per_s: of the world, since the row before.
+        test_accuracy: share of test samples that were right, None if not looked at.
+    """
+
+    step: int
+    num_steps: int
+    loss: float
+    lr: float
+    samples_per_s: float
+    test_accuracy: float | None = None
+
+    def text(self) -> str:
+        """Write the row as one line."""
+        width = len(str(self.num_steps))
+        line = (
+            f"  step {self.step:>{width}}/{self.num_steps}   loss {self.loss:<8.4f} "
+            f"lr {self.lr:.1e}   {grouped(round(self.samples_per_s)):>9} samples/s"
+        )
+        if self.test_accuracy is not None:
+            line += f"   test accuracy {self.test_accuracy:.4f}"
+        return line
+
+
+class Progress(Protocol):
+    """Shows how far a run is."""
+
+    def advance(self, step: int) -> None:
+        """Take note that `step` steps are done; cheap enough for every step."""
+        ...
+
+    def show(self, row: Row) -> None:
+        """Show a row."""
+        ...
+
+    def close(self) -> None:
+        """End the display, leaving the cursor on a line of its own."""
+        ...
+
+
+class PlainProgress:
+    """One line per row."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def advance(self, step: int) -> None:
+        """Show nothing between rows."""
+
+    def show(self, row: Row) -> None:
+        """Print the row."""
+        self._console.say(row.text())
+
+    def close(self) -> None:
+        """Leave things as they are."""
+
+
+def make_progress(console: Console, style: Style, *, num_steps: int) -> Progress:
+    """Make the display of a style; `auto` is a bar on a terminal, else plain lines."""
+    wants_bar = style == "bar" or (style == "auto" and console.width > 0)
+    if console.is_quiet or style == "off":
+        return PlainProgress(dataclasses.replace(console, is_quiet=True))
+    if not wants_bar:
+        return PlainProgress(console)
+    from parallel_params.train.bar import BarProgress
+
+    return BarProgress(console, num_steps=num_steps)
+
+
+def grouped(number: int) -> str:
+    """Write a whole number with thin groups of three digits: 26 122."""
+    return f"{number:,}".replace(",", " ")

@@ -1,0 +1,106 @@
+"""The folder of a run: made once, by rank 0, and never over an older one.
+
+Files appear whole: they are written beside their place and renamed. What the files say
+is decided by those who write them.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from parallel_params.comm.agree import agree_ok
+from parallel_params.comm.protocol import Communicator
+from parallel_params.errors import RunFolderExists
+from parallel_params.train.config.job import Run
+
+# Two runs may start in one second; a hundred may not.
+_MAX_TRIES = 100
+
+
+class RunFolder:
+    """Writes the files of one run; on all ranks but one it writes nothing.
+
+    Args:
+        path: of the folder, which exists where `is_writer`.
+        is_writer: whether this rank is the one.
+    """
+
+    def __init__(self, path: Path, *, is_writer: bool) -> None:
+        self.path = path
+        self._is_writer = is_writer
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file, all at once."""
+        self.write_bytes(name, text.encode("utf-8"))
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a value as indented JSON, all at once."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file beside its place, push it to disk, rename it."""
+        if not self._is_writer:
+            return
+        partial = self.path / f"{name}.partial"
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path / name)
+
+    def append_json(self, name: str, value: Mapping[str, object]) -> None:
+        """Add one object as one line."""
+        if not self._is_writer:
+            return
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(value) + "\n")
+
+
+def make_run_folder(run: Run, comm: Communicator, now: datetime) -> RunFolder:
+    """Make the folder that a job names, or a new one of this moment.
+
+    Args:
+        run: the job's [run] table.
+        comm: all ranks; rank 0 decides and makes.
+        now: the moment, on rank 0.
+
+    Raises:
+        RunFolderExists: on every rank, if the job names a folder that is there.
+        RankFailed: on every rank, if rank 0 cannot make it.
+
+    Collective: every rank.
+    """
+    answer, error = b"", None
+    if comm.rank == 0:
+        try:
+            answer = str(_make(run, now)).encode()
+        except FileExistsError:
+            answer = b"\0"
+        except OSError as raised:
+            error = raised
+    agree_ok(comm, error)
+    answer = comm.all_gather_bytes(answer)[0]
+    if answer == b"\0":
+        raise RunFolderExists(
+            f"run folder {run.folder} is there already, and no run is written over; "
+            "give another run.folder, or move it away"
+        )
+    return RunFolder(Path(answer.decode()), is_writer=comm.rank == 0)
+
+
+def _make(run: Run, now: datetime) -> Path:
+    if run.folder is not None:
+        path = Path(run.folder)
+        path.mkdir(parents=True)
+        return path
+    moment = Path("runs") / (run.name or "job") / now.strftime("%Y-%m-%d_%H%M%S")
+    for number in range(1, _MAX_TRIES):
+        path = moment if number == 1 else moment.with_name(f"{moment.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(moment)

@@ -1,0 +1,86 @@
+"""What a run ran on, and how many threads its BLAS had."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ranked import assert_on_all_ranks, on_threads
+
+from parallel_params.comm.local import run_threads, solo
+from parallel_params.comm.protocol import Communicator
+from parallel_params.train.blas import blas_threads
+from parallel_params.train.environment import (
+    blas_libraries,
+    describe_environment,
+    git_commit,
+)
+
+
+def num_threads() -> list[object]:
+    return [library["num_threads"] for library in blas_libraries()]
+
+
+def test_an_environment_is_json_and_names_every_host() -> None:
+    def body(comm: Communicator) -> None:
+        found = describe_environment(comm)
+        ok = found["num_ranks"] == comm.size and found["num_nodes"] == 1
+        hosts = found["hosts"]
+        ok = ok and isinstance(hosts, list) and len(hosts) == comm.size
+        assert_on_all_ranks(comm, ok and bool(json.dumps(found)), str(found))
+
+    on_threads(body)
+
+
+def test_blas_has_the_threads_of_the_job_and_then_its_own_again() -> None:
+    if not blas_libraries():
+        pytest.skip("NumPy's BLAS is none that threadpoolctl knows")
+    before = num_threads()
+
+    def body(comm: Communicator) -> None:
+        with blas_threads(1, comm):
+            found = num_threads()
+            comm.barrier()
+        assert_on_all_ranks(comm, set(found) == {1}, str(found))
+
+    run_threads(3, body)
+    assert num_threads() == before
+
+
+def test_blas_is_left_alone_at_zero_threads() -> None:
+    before = num_threads()
+    with blas_threads(0, solo()):
+        assert num_threads() == before
+
+
+def test_blas_has_its_own_threads_again_after_an_error() -> None:
+    before = num_threads()
+    with pytest.raises(KeyError), blas_threads(1, solo()):
+        raise KeyError
+    assert num_threads() == before
+
+
+def test_the_commit_of_a_checkout_is_read_from_its_files(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None
+    git = tmp_path / ".git"
+    git.mkdir()
+    (git / "HEAD").write_text("0123abcd\n", encoding="utf-8")
+    assert git_commit(tmp_path) == "0123abcd"
+    (git / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    packed = "# pack-refs\n4567ef refs/heads/main\n"
+    (git / "packed-refs").write_text(packed, encoding="utf-8")
+    assert git_commit(tmp_path) == "4567ef"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "refs" / "heads" / "main").write_text("89\n", encoding="utf-8")
+    assert git_commit(tmp_path) == "89"
+
+
+def test_ranks_that_are_threads_set_blas_although_the_main_thread_did_before() -> None:
+    if not blas_libraries():
+        pytest.skip("NumPy's BLAS is none that threadpoolctl knows")
+    with blas_threads(2, solo()):
+
+        def body(comm: Communicator) -> list[object]:
+            with blas_threads(1, comm):
+                return num_threads()
+
+        assert {number for found in run_threads(2, body) for number in found} == {1}
