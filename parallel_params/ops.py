@@ -1,11 +1,111 @@
-"""Every operator, under MindSpore's names: `from parallel_params import ops`."""
+"""Every operator, under MindSpore's names: `from parallel_params import ops`.
 
-from parallel_params.tensor.ops.activation import gelu, relu, sigmoid, tanh
-from parallel_params.tensor.ops.arithmetic import add, div, mul, neg, sub
-from parallel_params.tensor.ops.convert import stop_gradient
-from parallel_params.tensor.ops.loss import cross_entropy, mse_loss
-from parallel_params.tensor.ops.matmul import linear, matmul
-from parallel_params.tensor.ops.reduction import mean, sum
+Operators live by family in `tensor/ops/`; this is only the place to look them up.
+"""
+
+from parallel_params.tensor.grad import GradOperation, get_grad, grad, value_and_grad
+from parallel_params.tensor.ops.activation import (
+    gelu,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
+from parallel_params.tensor.ops.arithmetic import (
+    add,
+    clip_by_value,
+    div,
+    floor_div,
+    maximum,
+    minimum,
+    mod,
+    mul,
+    neg,
+    sub,
+)
+from parallel_params.tensor.ops.compare import (
+    equal,
+    greater,
+    greater_equal,
+    invert,
+    isfinite,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    not_equal,
+    where,
+)
+from parallel_params.tensor.ops.convert import (
+    assign,
+    astype,
+    copy,
+    stop_gradient,
+)
+from parallel_params.tensor.ops.create import (
+    arange,
+    eye,
+    full,
+    full_like,
+    one_hot,
+    ones,
+    ones_like,
+    zeros,
+    zeros_like,
+)
+from parallel_params.tensor.ops.elementwise import (
+    abs,
+    ceil,
+    cos,
+    exp,
+    floor,
+    log,
+    pow,
+    reciprocal,
+    round,
+    rsqrt,
+    sign,
+    sin,
+    sqrt,
+    square,
+)
+from parallel_params.tensor.ops.extreme import (
+    amax,
+    amin,
+    argmax,
+    argmin,
+    max,
+    min,
+    std,
+    var,
+)
+from parallel_params.tensor.ops.indexing import (
+    gather,
+    gather_elements,
+)
+from parallel_params.tensor.ops.join import (
+    concat,
+    split,
+    stack,
+    unstack,
+)
+from parallel_params.tensor.ops.loss import (
+    cross_entropy,
+    mse_loss,
+)
+from parallel_params.tensor.ops.matmul import (
+    linear,
+    matmul,
+)
+from parallel_params.tensor.ops.reduction import (
+    mean,
+    sum,
+)
 from parallel_params.tensor.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -15,4 +115,101 @@ from parallel_params.tensor.ops.shape import (
     swapaxes,
     transpose,
 )
-from parallel_params.tensor.ops.softmax import log_softmax, softmax
+from parallel_params.tensor.ops.softmax import (
+    log_softmax,
+    softmax,
+)
+
+__all__ = [
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "floor_div",
+    "mod",
+    "neg",
+    "maximum",
+    "minimum",
+    "clip_by_value",
+    "exp",
+    "log",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "square",
+    "sin",
+    "cos",
+    "abs",
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "pow",
+    "relu",
+    "tanh",
+    "sigmoid",
+    "gelu",
+    "silu",
+    "softplus",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "logical_not",
+    "invert",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "where",
+    "matmul",
+    "linear",
+    "sum",
+    "mean",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "var",
+    "std",
+    "reshape",
+    "transpose",
+    "swapaxes",
+    "broadcast_to",
+    "expand_dims",
+    "squeeze",
+    "flatten",
+    "concat",
+    "stack",
+    "split",
+    "unstack",
+    "gather",
+    "gather_elements",
+    "softmax",
+    "log_softmax",
+    "cross_entropy",
+    "mse_loss",
+    "zeros",
+    "ones",
+    "full",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "arange",
+    "eye",
+    "one_hot",
+    "astype",
+    "copy",
+    "stop_gradient",
+    "assign",
+    "value_and_grad",
+    "grad",
+    "get_grad",
+    "GradOperation",
+]

@@ -20,8 +20,8 @@ from parallel_params.tensor.dtype import (
     uint32,
     uint64,
 )
-from parallel_params.tensor.grad import GradOperation, get_grad, grad, value_and_grad
 from parallel_params.tensor.frame import Frame
+from parallel_params.tensor.grad import GradOperation, get_grad, grad, value_and_grad
 from parallel_params.tensor.tape import pause as no_grad
 from parallel_params.tensor.tensor import Tensor
 

@@ -154,6 +154,17 @@ class State(threading.local):
 state = State()
 
 
+def is_recording() -> bool:
+    """Return whether a frame is open on this thread."""
+    return state.depth > 0
+
+
+def is_tracked(tensor: Tracked) -> bool:
+    """Return whether a gradient with respect to `tensor` is wanted."""
+    node = tensor._node
+    return node is not None and node.ordinal >= state.floor
+
+
 def is_nested() -> bool:
     """Return whether derivatives recorded now may be differentiated in their turn.
 

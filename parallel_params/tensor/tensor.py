@@ -12,6 +12,7 @@ import numpy as np
 from parallel_params.tensor import tape
 from parallel_params.tensor.ambient import sweep_ambient
 from parallel_params.tensor.dtype import DType, dtype_of
+from parallel_params.tensor.printing import representation
 from parallel_params.tensor.signatures import Operators
 from parallel_params.tensor.tape import Array
 
@@ -35,6 +36,10 @@ class Tensor(Operators):
     """
 
     __slots__ = ("__weakref__", "_array", "_node")
+
+    # Above NumPy's scalars and below its arrays: np.float64(2) * tensor is a tensor on
+    # the tape, array * tensor an array, visibly off it.
+    __array_priority__ = -1.0
 
     _array: Array
     _node: tape.Node | None
@@ -216,25 +221,10 @@ class Tensor(Operators):
         return str(self._array)
 
     def __repr__(self) -> str:
-        break_line = "\n" if self.ndim > 1 and self.size else " "
-        return (
-            f"Tensor(shape={list(self.shape)}, dtype={self.dtype}, "
-            f"value={break_line}{_values(self._array)})"
-        )
+        return representation(self._array)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return (Tensor, (self._array,))
-
-
-def _values(array: Array) -> str:
-    """Print values as MindSpore does: nine digits, long arrays elided."""
-    if array.size == 0:
-        return ""
-    if array.dtype.kind not in "fV":
-        return np.array2string(array, separator=", ")
-    return np.array2string(
-        array, separator=", ", formatter={"float_kind": "{: .8e}".format}
-    )
 
 
 def as_array(data: object, dtype: DType | None = None) -> Array:

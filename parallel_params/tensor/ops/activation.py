@@ -6,8 +6,10 @@ from typing import TypeAlias
 import numpy as np
 
 from parallel_params.tensor import kernels, tape
-from parallel_params.tensor.ops.apply import Operand, as_operand, result
-from parallel_params.tensor.tensor import Array, Tensor
+from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
+from parallel_params.tensor.ops.elementwise import as_float
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
 
 # gradient of an activation's result -> gradient of its input
 Slope: TypeAlias = Callable[[Array], Array]
@@ -19,6 +21,7 @@ def relu(x: Operand) -> Tensor:
     array = np.ascontiguousarray(a._array)
     out = np.empty_like(array)
     kernels.relu(array, out)
+    out = out.reshape(a._array.shape)  # ascontiguousarray makes 0-d 1-d
     return result(out, (a,), lambda g: (_relu_slope(out, g),), _relu_higher)
 
 
@@ -35,8 +38,8 @@ def _relu_higher(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
 
 def tanh(x: Operand) -> Tensor:
     """Return the hyperbolic tangent."""
-    a = as_operand(x, "tanh")
-    out = np.asarray(np.tanh(a._array))
+    a = as_float(x, "tanh")
+    out = np.tanh(a._array)
     return result(out, (a,), lambda g: (_tanh_slope(out, g),), _tanh_higher)
 
 
@@ -52,9 +55,8 @@ def _tanh_higher(g: Tensor, out: Tensor, _: Tensor) -> tuple[Tensor]:
 
 def sigmoid(x: Operand) -> Tensor:
     """Return 1 / (1 + exp(-x))."""
-    a = as_operand(x, "sigmoid")
-    out = np.empty_like(a._array)
-    kernels.sigmoid(a._array, out)
+    a = as_float(x, "sigmoid")
+    out = _sigmoid(a._array)
     return result(out, (a,), lambda g: (_sigmoid_slope(out, g),), _sigmoid_higher)
 
 
@@ -70,7 +72,9 @@ def _sigmoid_higher(g: Tensor, out: Tensor, _: Tensor) -> tuple[Tensor]:
 
 def gelu(x: Operand) -> Tensor:
     """Return x * Phi(x) in the tanh form; the derivative is made in forward."""
-    a = as_operand(x, "gelu")
+    a = as_float(x, "gelu")
+    if a._array.itemsize == 2:
+        return cast(gelu(cast(a, np.dtype(np.float32))), a._array.dtype)
     if tape.is_nested():
         cubic = a * a * a * kernels.GELU_CUBIC
         return a * 0.5 * (1.0 + tanh((a + cubic) * kernels.SQRT_2_OVER_PI))
@@ -78,7 +82,37 @@ def gelu(x: Operand) -> Tensor:
     out = np.empty_like(array)
     slope = None if a._node is None else np.empty_like(array)
     kernels.gelu(array, out, slope)
-    return result(out, (a,), lambda g: (np.multiply(g, slope),))
+    shape = a._array.shape
+    return result(
+        out.reshape(shape),
+        (a,),
+        lambda g: (np.multiply(g, slope).reshape(shape),),
+    )
+
+
+def silu(x: Operand) -> Tensor:
+    """Return x * sigmoid(x)."""
+    a = as_float(x, "silu")
+    return a * sigmoid(a)
+
+
+def softplus(x: Operand) -> Tensor:
+    """Return log(1 + exp(x)), without overflow."""
+    a = as_float(x, "softplus")
+    array = a._array
+    zero = np.asarray(0, array.dtype)
+    return result(
+        np.logaddexp(array, zero),
+        (a,),
+        lambda g: (np.multiply(g, _sigmoid(array)),),
+        lambda g, _, x: (g * sigmoid(x),),
+    )
+
+
+def _sigmoid(x: Array) -> Array:
+    out = np.empty_like(x)
+    kernels.sigmoid(x, out)
+    return out
 
 
 def _fused_relu(out: Array, is_wanted: bool) -> Slope:

@@ -13,7 +13,8 @@ import numpy as np
 
 from parallel_params.tensor import tape
 from parallel_params.tensor.dtype import promote, promote_scalar
-from parallel_params.tensor.tensor import Array, Tensor, as_array
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor, as_array
 
 Operand: TypeAlias = object
 
@@ -51,9 +52,10 @@ def as_operand(value: Operand, operator: str) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, bool | int | float | np.generic | list | tuple):
-        if isinstance(value, tuple):
-            value = list(value)
+    if isinstance(value, tuple):
+        value = list(value)
+    is_complex = isinstance(value, complex | np.complexfloating)
+    if isinstance(value, int | float | np.generic | list) and not is_complex:
         return Tensor.wrap(as_array(value))
     remedy = "; wrap it in Tensor(...)" if isinstance(value, np.ndarray) else ""
     raise TypeError(
@@ -80,11 +82,11 @@ def pair(left: Operand, right: Operand, operator: str) -> tuple[Tensor, Tensor]:
 def _with_scalar(
     tensor: Tensor, value: Operand, operator: str
 ) -> tuple[Tensor, Tensor]:
-    if isinstance(value, np.float64):
-        value = float(value)
     kind: type = type(value)
     if kind not in _SCALARS:
-        return pair(tensor, as_operand(value, operator), operator)
+        if not isinstance(value, int | float):
+            return pair(tensor, as_operand(value, operator), operator)
+        kind = float if isinstance(value, float) else int  # np.float64, an IntEnum
     common = promote_scalar(tensor._array.dtype, kind)
     # A 0-d array costs half of what a Python number costs in a ufunc.
     scalar = Tensor.wrap(np.asarray(value, dtype=common))
@@ -114,27 +116,21 @@ def broadcasted(ufunc: np.ufunc, x: Array, y: Array, operator: str) -> Array:
     try:
         out: Array = ufunc(x, y)
     except ValueError:
-        if not _do_broadcast(x.shape, y.shape):
-            raise ValueError(misfit(operator, x.shape, y.shape)) from None
-        raise
+        complaint = misfit(operator, x.shape, y.shape)
+        if complaint is None:
+            raise
+        raise ValueError(complaint) from None
     return out
 
 
-def _do_broadcast(*shapes: tuple[int, ...]) -> bool:
-    try:
-        np.broadcast_shapes(*shapes)
-    except ValueError:
-        return False
-    return True
-
-
-def misfit(operator: str, x: tuple[int, ...], y: tuple[int, ...]) -> str:
-    """Say where two shapes do not broadcast."""
+def misfit(operator: str, x: tuple[int, ...], y: tuple[int, ...]) -> str | None:
+    """Say where two shapes do not broadcast; None if they do."""
     for back in range(1, min(len(x), len(y)) + 1):
         n, m = x[-back], y[-back]
         if n != m and n != 1 and m != 1:
-            break
-    return (
-        f"{operator}: shapes {x} and {y} do not broadcast: dim {len(x) - back} of the "
-        f"left is {n}, dim {len(y) - back} of the right is {m}"
-    )
+            return (
+                f"{operator}: shapes {x} and {y} do not broadcast: dim "
+                f"{len(x) - back} of the left is {n}, dim {len(y) - back} of the right "
+                f"is {m}"
+            )
+    return None

@@ -1,7 +1,10 @@
-"""Constants and conversions: astype, stop_gradient."""
+"""From one tensor to another of the same numbers: astype, stop_gradient, assign."""
 
-from parallel_params.tensor.dtype import DType
-from parallel_params.tensor.ops.apply import Operand, as_operand, cast
+import numpy as np
+
+from parallel_params.tensor import tape
+from parallel_params.tensor.dtype import DType, promote
+from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.tensor import Tensor
 
 
@@ -19,6 +22,49 @@ def astype(x: Operand, dtype: DType) -> Tensor:
     return cast(as_operand(x, "astype"), dtype.numpy)
 
 
+def copy(x: Operand) -> Tensor:
+    """Return the same values in memory of their own; on the tape."""
+    a = as_operand(x, "copy")
+    return result(a._array.copy(), (a,), lambda g: (g,), lambda g, *_: (g,))
+
+
 def stop_gradient(x: Operand) -> Tensor:
-    """Return the same values as a constant of every derivative."""
+    """Return the same values as a constant of every derivative; memory is shared."""
     return Tensor.wrap(as_operand(x, "stop_gradient")._array)
+
+
+def assign(variable: Tensor, value: Operand) -> Tensor:
+    """Write `value` into the memory of `variable`, and return that.
+
+    Args:
+        variable: a tensor or parameter.
+        value: of its shape, of its element type or a narrower one.
+
+    Raises:
+        TypeError: `variable` is no tensor, or cannot hold the element type of `value`.
+        ValueError: the shapes differ.
+        RuntimeError: `variable` is being differentiated by.
+    """
+    if not isinstance(variable, Tensor):
+        raise TypeError(f"assign: {type(variable).__name__} is not a tensor")
+    source = as_operand(value, "assign")._array
+    if isinstance(value, bool | int | float):
+        source = np.asarray(value, variable._array.dtype)
+    target = variable._array
+    if source.shape != target.shape:
+        raise ValueError(
+            f"assign: a value of shape {source.shape} does not fit a tensor of shape "
+            f"{target.shape}"
+        )
+    if promote(source.dtype, target.dtype) != target.dtype:
+        raise TypeError(
+            f"assign: a tensor of {target.dtype.name} cannot hold {source.dtype.name} "
+            f"without loss; convert the value with astype()"
+        )
+    if tape.is_recording() and tape.is_tracked(variable):
+        raise RuntimeError(
+            "assign: this tensor is being differentiated by, and its derivative needs "
+            "the values it has; assign after the gradient call"
+        )
+    np.copyto(target, source)
+    return variable

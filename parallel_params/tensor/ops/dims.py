@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 Dims: TypeAlias = int | Sequence[int] | None
+Shape: TypeAlias = int | Sequence[int]
 
 
 def as_dims(axis: Dims, ndim: int, operator: str) -> tuple[int, ...] | None:
@@ -51,7 +52,7 @@ def kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if i in dims else n for i, n in enumerate(shape))
 
 
-def as_shape(shape: int | Sequence[int], operator: str) -> tuple[int, ...]:
+def as_shape(shape: Shape, operator: str) -> tuple[int, ...]:
     """Return `shape` as a tuple of lengths; what lengths may be is for the caller.
 
     Raises:

@@ -10,14 +10,19 @@ import numpy as np
 
 from parallel_params.tensor import softmax_kernels, tape
 from parallel_params.tensor.ops.apply import Operand, as_operand, pair, result
-from parallel_params.tensor.ops.loss_plain import plain_cross_entropy, reduced
-from parallel_params.tensor.tensor import Array, Tensor
+from parallel_params.tensor.ops.loss_plain import (
+    check_reduction,
+    plain_cross_entropy,
+    reduced,
+)
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
 def cross_entropy(
-    input: Operand,  # noqa: A002 - the name that MindSpore's users write
+    input: Operand,
     target: Operand,
     weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -42,6 +47,7 @@ def cross_entropy(
     """
     x, t = as_operand(input, "cross_entropy"), as_operand(target, "cross_entropy")
     logits, labels = x._array, t._array
+    check_reduction(reduction, "cross_entropy")
     if (
         logits.ndim != 2
         or labels.shape != logits.shape[:1]
@@ -58,8 +64,6 @@ def cross_entropy(
         return plain_cross_entropy(
             x, t, weight, ignore_index, reduction, label_smoothing
         )
-    if reduction not in ("mean", "sum"):
-        return reduced(x, reduction)  # raises
     rows = np.ascontiguousarray(logits)
     grad = np.empty_like(rows)
     losses = softmax_kernels.cross_entropy(rows, labels, grad)
@@ -72,12 +76,14 @@ def cross_entropy(
 
 def _in_range(labels: Array, classes: int) -> bool:
     # Read as unsigned, a negative label is a huge one: one pass finds both.
-    unsigned = labels if labels.dtype.kind == "u" else labels.view(f"u{labels.itemsize}")
+    unsigned = (
+        labels if labels.dtype.kind == "u" else labels.view(f"u{labels.itemsize}")
+    )
     return bool(np.maximum.reduce(unsigned) < classes)
 
 
 def mse_loss(
-    input: Operand,  # noqa: A002 - as above
+    input: Operand,
     target: Operand,
     reduction: Reduction = "mean",
 ) -> Tensor:
@@ -91,14 +97,15 @@ def mse_loss(
     Raises:
         ValueError: the shapes do not broadcast, or the reduction is unknown.
     """
+    check_reduction(reduction, "mse_loss")
     a, b = pair(input, target, "mse_loss")
     x, y = a._array, b._array
-    is_plain = x.shape != y.shape or not x.size or x.dtype.kind != "f"
+    is_plain = (
+        x.shape != y.shape or not x.size or x.dtype.kind != "f" or x.itemsize == 2
+    )
     if is_plain or reduction == "none" or tape.is_nested():
         difference = a - b
         return reduced(difference * difference, reduction)
-    if reduction not in ("mean", "sum"):
-        return reduced(a, reduction)  # raises
     d = np.subtract(x, y)
     flat = d.reshape(-1)
     scale = np.asarray(1.0 / x.size if reduction == "mean" else 1.0, x.dtype)

@@ -9,9 +9,10 @@ import numpy as np
 
 from parallel_params.tensor import tape
 from parallel_params.tensor.ops.activation import FUSED, Slope, named
-from parallel_params.tensor.ops.apply import Operand, as_operand, result
+from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.value import Value
-from parallel_params.tensor.tensor import Array, Tensor
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
 
 
 def matmul(left: Operand, right: Operand) -> Tensor:
@@ -32,6 +33,10 @@ def matmul(left: Operand, right: Operand) -> Tensor:
     a, b = as_operand(left, "matmul"), as_operand(right, "matmul")
     x, y = a._array, b._array
     _check_dtypes("matmul", x, y)
+    if x.itemsize == 2 and x.dtype.kind not in "iu":
+        # There is no BLAS for 16 bits; float32 is faster by far, and adds up exactly.
+        single = np.dtype(np.float32)
+        return cast(matmul(cast(a, single), cast(b, single)), x.dtype)
     try:
         out = np.matmul(x, y)
     except ValueError:
@@ -119,7 +124,7 @@ def linear(
     _check_linear(a, weight, bias)
     if activation is not None:
         named(activation)  # raises for an unknown name
-    if tape.is_nested():
+    if tape.is_nested() or a._array.dtype.kind != "f" or a._array.itemsize == 2:
         return _plain_linear(a, weight, bias, activation)
     array, w = a._array, weight._array
     rows = array if array.ndim == 2 else array.reshape(-1, w.shape[1])

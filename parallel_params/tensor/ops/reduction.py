@@ -5,10 +5,11 @@ import numpy as np
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.dims import Dims, as_dims, kept
 from parallel_params.tensor.ops.value import Value, broadcast
-from parallel_params.tensor.tensor import Array, Tensor
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
 
 
-def sum(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def sum(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:
     """Return the sum over `axis`; over all dims if that is None or ().
 
     Sums of booleans and small integers are int64.

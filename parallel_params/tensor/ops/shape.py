@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from parallel_params.tensor.ops.apply import Operand, as_operand, result
-from parallel_params.tensor.ops.dims import as_dim, as_dims, as_shape, Dims
+from parallel_params.tensor.ops.dims import Dims, as_dim, as_dims, as_shape
 from parallel_params.tensor.ops.value import Value, unbroadcast
 from parallel_params.tensor.tensor import Tensor
 
@@ -66,9 +66,7 @@ def swapaxes(x: Operand, axis0: int, axis1: int) -> Tensor:
     def grads(g: Value) -> tuple[Value]:
         return (g.swapaxes(first, second),)
 
-    return result(
-        a._array.swapaxes(first, second), (a,), grads, lambda g, *_: grads(g)
-    )
+    return result(a._array.swapaxes(first, second), (a,), grads, lambda g, *_: grads(g))
 
 
 def broadcast_to(x: Operand, shape: Sequence[int]) -> Tensor:

@@ -8,7 +8,8 @@ from parallel_params.tensor import softmax_kernels as kernels
 from parallel_params.tensor.ops.apply import Operand, as_operand, result
 from parallel_params.tensor.ops.dims import as_dim
 from parallel_params.tensor.ops.value import Value
-from parallel_params.tensor.tensor import Array, Tensor
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
 
 
 def softmax(x: Operand, axis: int = -1) -> Tensor:
@@ -25,9 +26,7 @@ def softmax(x: Operand, axis: int = -1) -> Tensor:
         part = g * out
         return (part - out * part.sum(dim, keepdims=True),)
 
-    return result(
-        out, (a,), lambda g: grads(g, out), lambda g, out, _: grads(g, out)
-    )
+    return result(out, (a,), lambda g: grads(g, out), lambda g, out, _: grads(g, out))
 
 
 def log_softmax(x: Operand, axis: int = -1) -> Tensor:

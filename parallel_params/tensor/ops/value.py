@@ -8,16 +8,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from parallel_params.tensor.tensor import Array, Tensor
+from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tensor import Tensor
 
 Value = TypeVar("Value", Array, Tensor)
 
 
 def broadcast(value: Value, shape: tuple[int, ...]) -> Value:
-    """Repeat `value` to `shape`; a view."""
-    if isinstance(value, np.ndarray):
-        return np.broadcast_to(value, shape)
-    return value.broadcast_to(shape)
+    """Repeat `value` to `shape`; of an array, a view."""
+    if isinstance(value, Tensor):
+        return value.broadcast_to(shape)
+    return np.broadcast_to(value, shape)
 
 
 def unbroadcast(grad: Value, shape: tuple[int, ...]) -> Value:
@@ -28,4 +29,19 @@ def unbroadcast(grad: Value, shape: tuple[int, ...]) -> Value:
     dims = tuple(range(lead)) + tuple(
         lead + i for i, n in enumerate(shape) if n == 1 and grad.shape[lead + i] != 1
     )
-    return (grad.sum(dims) if dims else grad).reshape(shape)
+    if not dims:
+        return grad.reshape(shape)
+    if isinstance(grad, Tensor):
+        return grad.sum(dims).reshape(shape)
+    # By hand, because NumPy adds small integers up in wider ones.
+    return np.add.reduce(grad, dims, grad.dtype).reshape(shape)
+
+
+def like(value: Value, constant: Array) -> Value:
+    """Return `constant` as an array or tensor, as `value` is one."""
+    return Tensor.wrap(constant) if isinstance(value, Tensor) else constant
+
+
+def log(value: Value) -> Value:
+    """Return the natural logarithm."""
+    return value.log() if isinstance(value, Tensor) else np.log(value)
