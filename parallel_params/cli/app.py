@@ -7,12 +7,12 @@ What a verb does is in a module of its own, imported when the verb is used, so t
 import json as json_module
 import os
 import sys
-import traceback
 from typing import Annotated
 
 import typer
 
 from parallel_params.cli import ends
+from parallel_params.comm.failure import describe_failure
 from parallel_params.errors import ParallelParamsError
 
 app = typer.Typer(
@@ -243,6 +243,6 @@ def main() -> None:
         sys.exit(ends.code_of(error))
     except KeyboardInterrupt:
         sys.exit(ends.INTERRUPTED)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        sys.stderr.write(f"{describe_failure(error)}\n")
         sys.exit(ends.UNCAUGHT)
