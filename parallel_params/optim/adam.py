@@ -59,14 +59,14 @@ class Adam(Optimizer):
             loss_scale=loss_scale,
             scalars={"beta1_power": 1.0, "beta2_power": 1.0},
         )
-        self._betas = (beta1, beta2)
+        self._beta1, self._beta2 = beta1, beta2
 
     def advance(self) -> None:
         """Count a step in `global_step`, `beta1_power` and `beta2_power`."""
         super().advance()
-        beta1, beta2 = self._betas
-        self.beta1_power.asnumpy()[...] = beta1**self.num_steps
-        self.beta2_power.asnumpy()[...] = beta2**self.num_steps
+        num_steps = self.num_steps
+        self.beta1_power.asnumpy()[...] = self._beta1**num_steps
+        self.beta2_power.asnumpy()[...] = self._beta2**num_steps
 
 
 class AdamWeightDecay(Optimizer):

@@ -49,6 +49,8 @@ class Optimizer(Cell):
             the checks in `groups.py`, `rates.py` and `checks.py`.
     """
 
+    learning_rate: Any  # a Parameter, a schedule, or one of these for every group
+
     def __init__(
         self,
         rule: Rule,

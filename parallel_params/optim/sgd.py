@@ -35,8 +35,8 @@ class _WithMomentum(Optimizer):
         )
         self._given_momentum = self.momentum.item()
 
-    def advance(self) -> None:
-        """Count a step in `global_step`.
+    def rates(self, step: int) -> tuple[float, ...]:
+        """Return the learning rate of every group at the 0-based `step`.
 
         Raises:
             RuntimeError: the parameter `momentum` was given another value.
@@ -47,7 +47,7 @@ class _WithMomentum(Optimizer):
                 f"and cannot be set to {self.momentum.item():g}: rule and state are "
                 "fixed; build another optimizer"
             )
-        super().advance()
+        return super().rates(step)
 
 
 class SGD(_WithMomentum):

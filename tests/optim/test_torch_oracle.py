@@ -1,0 +1,81 @@
+"""`torch.optim` as an oracle, in float64, where torch is installed."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from parallel_params.nn.parameter import Parameter
+from parallel_params.optim import SGD, Adam, AdamW, Momentum, Optimizer
+from parallel_params.tensor.tensor import Tensor
+
+torch = pytest.importorskip("torch")
+
+# The first optimizer made by torch imports its compiler, which takes seconds.
+pytestmark = pytest.mark.slow
+
+NUM_STEPS = 50
+# Fifty steps, each a few roundings away from torch's order of operations.
+REORDERED = 1e-12
+# torch corrects the bias of eps in Adam, MindSpore does not; so without eps they agree.
+NO_EPS = 1e-30
+
+CASES: dict[str, tuple[Callable[..., Optimizer], str, dict[str, object]]] = {
+    "SGD": (lambda p: SGD(p, 0.1), "SGD", {"lr": 0.1}),
+    "SGD decay": (
+        lambda p: SGD(p, 0.1, weight_decay=0.2),
+        "SGD",
+        {"lr": 0.1, "weight_decay": 0.2},
+    ),
+    "SGD momentum, dampening, decay": (
+        lambda p: SGD(p, 0.1, 0.9, 0.3, 0.2),
+        "SGD",
+        {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.2},
+    ),
+    "SGD nesterov, decay": (
+        lambda p: SGD(p, 0.1, 0.9, weight_decay=0.2, nesterov=True),
+        "SGD",
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.2},
+    ),
+    "Momentum": (
+        lambda p: Momentum(p, 0.1, 0.8, weight_decay=0.2),
+        "SGD",
+        {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.2},
+    ),
+    "Adam": (lambda p: Adam(p, 0.01, eps=NO_EPS), "Adam", {"lr": 0.01, "eps": NO_EPS}),
+    "Adam decay": (
+        lambda p: Adam(p, 0.01, 0.8, 0.99, NO_EPS, weight_decay=0.2),
+        "Adam",
+        {"lr": 0.01, "betas": (0.8, 0.99), "eps": NO_EPS, "weight_decay": 0.2},
+    ),
+    "AdamW": (lambda p: AdamW(p, 0.01), "AdamW", {"lr": 0.01, "weight_decay": 0.01}),
+    "AdamW decay, betas, eps": (
+        lambda p: AdamW(p, 0.01, 0.8, 0.99, 0.1, 0.3),
+        "AdamW",
+        {"lr": 0.01, "betas": (0.8, 0.99), "eps": 0.1, "weight_decay": 0.3},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fifty_steps_are_those_of_torch(name: str) -> None:
+    make, theirs, options = CASES[name]
+    rng = np.random.default_rng(7)
+    starts = [rng.normal(size=shape) for shape in ((3, 4), (5,), ())]
+    params = [
+        Parameter(Tensor(np.array(start)), name=f"p{i}")
+        for i, start in enumerate(starts)
+    ]
+    twins = [torch.tensor(start, requires_grad=True) for start in starts]
+    optimizer, oracle = make(params), getattr(torch.optim, theirs)(twins, **options)
+    for _ in range(NUM_STEPS):
+        gradients = [np.asarray(rng.normal(size=start.shape)) for start in starts]
+        optimizer(tuple(Tensor(gradient) for gradient in gradients))
+        for twin, gradient in zip(twins, gradients, strict=True):
+            twin.grad = torch.tensor(gradient)
+        oracle.step()
+    for param, twin in zip(params, twins, strict=True):
+        want = twin.detach().numpy()
+        np.testing.assert_allclose(
+            param.asnumpy(), want, rtol=REORDERED, atol=REORDERED
+        )
