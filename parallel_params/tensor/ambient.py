@@ -1,4 +1,4 @@
-"""The sweep of `loss.backward()`: outside of frames, from a tensor to permanent leaves."""
+"""The sweep of `loss.backward()`: outside of frames, from a tensor to its leaves."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,9 @@ from parallel_params.tensor.tape import AccumulatorLeaf, Array, Node, state
 def sweep_ambient(root: Node, seed: Array) -> None:
     """Run backward from `root` through every node it was computed from.
 
-    Gradients end in the permanent leaves. Nodes are spent: their closures are dropped as
-    they run, so a second sweep over them is an error, found before anything is added.
+    Gradients end in the permanent leaves. Nodes are spent: their closures are dropped
+    as they run, so a second sweep over them is an error, raised before anything is
+    added.
 
     Raises:
         RuntimeError: a frame is open, or part of what led to `root` was swept before.

@@ -1,7 +1,7 @@
 """Element types: their MindSpore names, their NumPy twins, and how two of them mix.
 
-Promotion follows MindSpore, which differs from NumPy where an integer meets a float: the
-result is that float, whatever the widths. No arrays here, only types.
+Promotion follows MindSpore, which differs from NumPy where an integer meets a float:
+the result is that float, whatever the widths. No arrays here, only types.
 """
 
 from functools import cache
@@ -61,7 +61,8 @@ def _numpy_of(name: str) -> np.dtype[np.generic]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        found: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+        return found
     return np.dtype(name)
 
 

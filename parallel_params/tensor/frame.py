@@ -1,8 +1,9 @@
 """A frame: a stretch of recording with respect to given weights, and its sweep.
 
 Leaving a frame, by return or by exception, cuts the tape back to where it started; what
-was computed on it is a constant from then on. Frames nest, which gives higher orders: the
-sweep of an inner frame is itself recorded and leaves the nodes in place for the outer one.
+was computed on it is a constant from then on. Frames nest, which gives higher orders:
+the sweep of an inner frame is itself recorded and leaves its nodes in place for the
+outer one.
 """
 
 from collections.abc import Sequence
@@ -35,8 +36,8 @@ class Frame:
     Args:
         weights: tensors whose gradients are wanted, each at most once. They belong to
             this thread until the frame is left.
-        sinks: one buffer per weight, of its shape and type, to receive its gradient. Its
-            old contents do not matter. Inner frames do not use them.
+        sinks: one buffer per weight, of its shape and type, to receive its gradient;
+            the old contents do not matter. Inner frames do not use them.
     """
 
     def __init__(
@@ -162,9 +163,9 @@ class Frame:
                 )
             parts = node.higher(grads.pop(node), *node.tensors)
             for parent, part in zip(node.inputs, parts, strict=True):
-                if parent is not None and part is not None:
-                    if parent.ordinal > self._floor:
-                        _gather(grads, parent, part)
+                if parent is None or part is None or parent.ordinal < self._floor:
+                    continue
+                _gather(grads, parent, part)
         return [grads.get(leaf) for leaf in self._leaves]
 
 

@@ -1,8 +1,8 @@
 """Elementwise loops in blocks that stay in the L2 cache.
 
-Five passes over a block of 64 Ki elements beat five passes over an array, and a 0-d array
-costs less than a Python number in every call. These functions write into what they are
-given and know nothing of tensors or of the tape.
+Five passes over a block of 64 Ki elements beat five passes over an array, and a 0-d
+array costs less than a Python number in every call. These functions write into what
+they are given and know nothing of tensors or of the tape.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Hang the operators on `Tensor`, as methods and as Python's own operators.
 
-Importing this module does it. `tensor/signatures.py` tells readers and mypy how they are
-called; a test holds the two to one another.
+Importing this module does it. `tensor/signatures.py` tells readers and mypy how they
+are called; a test holds the two to one another.
 """
 
 from collections.abc import Callable, Sequence

@@ -72,9 +72,9 @@ def _entry(value: "np.generic") -> str:
     if value.dtype.kind == "b":
         return f"{value!s:>5}"
     if value.dtype.kind == "f" and value.dtype.itemsize > 2:
-        return f"{float(value): .8e}"  # type: ignore[arg-type]  # it is a float
+        return f"{float(value): .8e}"
     if value.dtype.kind in "fV":
-        return f"{float(value): .4e}"  # type: ignore[arg-type]  # it is a float
+        return f"{float(value): .4e}"
     return str(value)
 
 

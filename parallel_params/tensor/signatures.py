@@ -4,6 +4,8 @@ Nothing here runs: `tensor/methods.py` puts the functions of `tensor/ops/` in pl
 checks that it leaves none of these names out.
 """
 
+# ruff: noqa: D102 - each is documented where it is defined
+
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 

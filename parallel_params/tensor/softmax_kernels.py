@@ -1,9 +1,9 @@
 """Softmax, its logarithm and the cross-entropy over rows, in blocks of rows.
 
-Exponentials are taken relative to the largest element of a whole block, which is exact as
-long as no row is far below it; `_exponentials` notices and starts over with the maximum of
-every row. Row sums are products with a vector of ones: a quarter of the time of a
-reduction over short rows.
+Exponentials are taken relative to the largest element of a whole block, which is exact
+as long as no row is far below it; `_exponentials` notices and starts over with the
+maximum of every row. Row sums are products with a vector of ones: a quarter of the time
+of a reduction over short rows.
 
 All arrays are C-contiguous; results never share memory with inputs.
 """
@@ -50,7 +50,7 @@ def softmax(x: Array, out: Array) -> None:
 
 
 def log_softmax(x: Array, out: Array) -> None:
-    """Write the logarithm of the softmax of every row; both [rows, width], width > 0."""
+    """Write log(softmax(row)) for every row; both [rows, width], width > 0."""
     ones = np.ones(x.shape[1], x.dtype)
     with np.errstate(invalid="ignore", divide="ignore"):
         for rows in _row_blocks(x):

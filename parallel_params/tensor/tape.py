@@ -1,9 +1,9 @@
 """The tape: what was computed, in order, so that it can be swept in reverse.
 
 An operation that reads a tracked tensor leaves a `Node` with the closure of its
-derivative. Creation order is a topological order, so a sweep needs no graph walk: pop the
-last node, apply its closure, add into the nodes it read. Popping frees the closure and
-the arrays it saved, so activations die while the sweep proceeds.
+derivative. Creation order is a topological order, so a sweep needs no graph walk: pop
+the last node, apply its closure, add into the nodes it read. Popping frees the closure
+and the arrays it saved, so activations die while the sweep proceeds.
 
 Two ways to record, one kind of node:
 

@@ -1,8 +1,9 @@
 """A NumPy array with a place on the tape.
 
 `Tensor` has MindSpore's names and printing; PyTorch's `backward`, `grad`, `detach` and
-`numpy` stand beside them. The operators live in `tensor/ops/`, which need this class; so
-`tensor/methods.py` hangs them on it, and `tensor/signatures.py` says how they are called.
+`numpy` stand beside them. The operators live in `tensor/ops/`, which need this class;
+so `tensor/methods.py` hangs them on it, and `tensor/signatures.py` says how they are
+called.
 """
 
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,7 +27,7 @@ class Tensor(Operators):
     """An n-dimensional array which operators on the tape can read.
 
     Args:
-        input_data: an ndarray, Tensor, number, or (nested) list of numbers. It is copied.
+        input_data: an ndarray, Tensor, number, or (nested) list of numbers; copied.
         dtype: one of the package's element types; explicit types truncate. By default
             ints are int64, floats float32, and arrays keep what they have.
 
@@ -105,7 +106,8 @@ class Tensor(Operators):
         Raises:
             ValueError: the tensor has more than one element, or none.
         """
-        return self._array.item()
+        number: Scalar = self._array.item()
+        return number
 
     def tolist(self) -> object:
         """Return the elements as nested Python lists."""
@@ -228,7 +230,7 @@ class Tensor(Operators):
 
 
 def as_array(data: object, dtype: DType | None = None) -> Array:
-    """Copy `data` into a fresh array of `dtype`, or of the type MindSpore would infer."""
+    """Copy `data` into a new array of `dtype`, or of the type MindSpore would infer."""
     if isinstance(data, Tensor):
         data = data._array
     if isinstance(data, np.ndarray | np.generic):

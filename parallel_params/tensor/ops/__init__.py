@@ -1,0 +1,1 @@
+"""The operators by family: forward computation and derivative side by side."""

@@ -1,4 +1,4 @@
-"""Activations: relu, tanh, sigmoid, gelu, and their in-place forms for fused operators."""
+"""Activations: relu, tanh, sigmoid, gelu ..., and in-place forms to fuse them."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -26,9 +26,16 @@ def relu(x: Operand) -> Tensor:
 
 
 def _relu_slope(out: Array, g: Array) -> Array:
-    # A multiplication by booleans converts them element by element; in one go is faster.
+    # A multiplication by booleans converts them one by one; in one go is faster.
     mask = np.greater(out, np.asarray(0, out.dtype)).astype(out.dtype)
-    return np.multiply(mask, g, out=np.asarray(mask))
+    return _times(mask, g)
+
+
+def _times(slope: Array, g: Array) -> Array:
+    """Multiply, in the memory of `slope`."""
+    out: Array = np.asarray(slope)
+    np.multiply(out, g, out)
+    return out
 
 
 def _relu_higher(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
@@ -46,7 +53,7 @@ def tanh(x: Operand) -> Tensor:
 def _tanh_slope(out: Array, g: Array) -> Array:
     slope = np.asarray(np.multiply(out, out))
     np.subtract(np.asarray(1, out.dtype), slope, slope)
-    return np.multiply(slope, g, out=slope)
+    return _times(slope, g)
 
 
 def _tanh_higher(g: Tensor, out: Tensor, _: Tensor) -> tuple[Tensor]:
@@ -63,7 +70,7 @@ def sigmoid(x: Operand) -> Tensor:
 def _sigmoid_slope(out: Array, g: Array) -> Array:
     slope = np.asarray(np.subtract(np.asarray(1, out.dtype), out))
     np.multiply(slope, out, slope)
-    return np.multiply(slope, g, out=slope)
+    return _times(slope, g)
 
 
 def _sigmoid_higher(g: Tensor, out: Tensor, _: Tensor) -> tuple[Tensor]:
@@ -80,8 +87,8 @@ def gelu(x: Operand) -> Tensor:
         return a * 0.5 * (1.0 + tanh((a + cubic) * kernels.SQRT_2_OVER_PI))
     array = np.ascontiguousarray(a._array)
     out = np.empty_like(array)
-    slope = None if a._node is None else np.empty_like(array)
-    kernels.gelu(array, out, slope)
+    slope = np.empty_like(array)  # costs nothing until it is written to
+    kernels.gelu(array, out, None if a._node is None else slope)
     shape = a._array.shape
     return result(
         out.reshape(shape),
@@ -131,8 +138,8 @@ def _fused_sigmoid(out: Array, is_wanted: bool) -> Slope:
 
 
 def _fused_gelu(out: Array, is_wanted: bool) -> Slope:
-    slope = np.empty_like(out) if is_wanted else None
-    kernels.gelu(out, out, slope)
+    slope = np.empty_like(out)
+    kernels.gelu(out, out, slope if is_wanted else None)
     return lambda g: np.multiply(g, slope)
 
 

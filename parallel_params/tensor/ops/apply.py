@@ -1,9 +1,8 @@
 """What every operator does around its arithmetic: operands in, result on record.
 
-The derivative of an operator stands beside its forward computation and is written once,
-over values that are arrays in an ordinary sweep and tensors in a sweep that will itself
-be differentiated: `Value` is that type. Only operators, methods and the helpers below may
-be used on it.
+The derivative of an operator stands beside its forward computation. Where it is short
+it is written once, over a `Value` (`ops/value.py`): an array in an ordinary sweep, a
+tensor in a sweep that will itself be differentiated.
 """
 
 from collections.abc import Callable

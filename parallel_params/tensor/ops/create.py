@@ -55,7 +55,7 @@ def arange(
     step: Scalar = 1,
     dtype: DType | None = None,
 ) -> Tensor:
-    """Return start, start + step, ... as far as below `end`; arange(n) starts at 0.
+    """Return the numbers from `start` in steps to below `end`; from 0 if one is given.
 
     Integers are int64, others float32, by default.
 

@@ -12,7 +12,7 @@ from parallel_params.tensor.ops.apply import (
     pair,
     result,
 )
-from parallel_params.tensor.ops.value import Value, like, unbroadcast
+from parallel_params.tensor.ops.value import Value, array_of, like, unbroadcast
 from parallel_params.tensor.ops.value import log as log_of
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
@@ -137,7 +137,7 @@ def pow(base: Operand, exponent: Operand) -> Tensor:
     power is fifty times slower than those.
     """
     if isinstance(base, Tensor) and type(exponent) in (int, float):
-        known = _POWERS.get(exponent)  # type: ignore[call-overload]
+        known = _POWERS.get(float(exponent))  # type: ignore[arg-type]
         if known is not None and base._array.dtype.kind in "fVc":
             return known(base)
     a, b = pair(base, exponent, "pow")
@@ -158,24 +158,19 @@ def _pow_grads(
     of_x = of_y = None
     if wants[0]:
         # x**0 is flat also where x**-1 is infinite.
-        is_flat = like(y, _equals(y, 0).astype(_type(y)))
+        is_flat = like(y, _zeros_of(y))
         of_x = unbroadcast(g * (y * x ** (y - 1 + is_flat)), x.shape)
     if wants[1]:
         # 0**y is flat, and its logarithm infinite.
-        is_flat = like(x, _equals(x, 0).astype(_type(x)))
+        is_flat = like(x, _zeros_of(x))
         of_y = unbroadcast(g * (out * log_of(x + is_flat)), y.shape)
     return of_x, of_y
 
 
-def _equals(value: Value, number: int) -> Array:
-    array = value._array if isinstance(value, Tensor) else value
-    return np.asarray(np.equal(array, number))
-
-
-def _type(value: Value) -> "np.dtype[np.generic]":
-    array = value._array if isinstance(value, Tensor) else value
-    found: np.dtype[np.generic] = array.dtype
-    return found
+def _zeros_of(value: Value) -> Array:
+    """Return 1 where an element is 0 and 0 elsewhere."""
+    array = array_of(value)
+    return np.asarray(np.equal(array, 0)).astype(array.dtype)
 
 
 _POWERS: dict[float, Callable[[Tensor], Tensor]] = {

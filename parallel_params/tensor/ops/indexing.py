@@ -111,8 +111,8 @@ def _as_index(index: object) -> Index:
 def setitem(x: Tensor, index: object, value: Operand) -> None:
     """Write `value`, broadcast and cast, to the elements at `index`.
 
-    Where the tape is recording, the tensor gets new memory and its place on the tape, so
-    that what has been computed from it keeps its derivative.
+    Where the tape is recording, the tensor gets new memory and its place on the tape,
+    so that what has been computed from it keeps its derivative.
 
     Raises:
         IndexError: an index is out of range, of floating point, or one too many.
@@ -230,7 +230,7 @@ def gather_elements(x: Operand, dim: int, index: Operand) -> Tensor:
             f"gather_elements: an index of shape {indices.shape} does not fit a tensor "
             f"of shape {shape} along dim {axis}"
         )
-    where = list(np.indices(indices.shape, sparse=True))
+    where: list[Array] = list(np.indices(indices.shape, sparse=True))
     where[axis] = indices
     return taken(a, tuple(where))
 

@@ -1,5 +1,6 @@
 """Joining tensors and taking them apart: concat, stack, split, unstack."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,8 +34,7 @@ def concat(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
         stops.append(stops[-1] + shape[dim])
     before = (slice(None),) * dim
     places = [
-        (*before, slice(start, stop))
-        for start, stop in zip(stops[:-1], stops[1:], strict=True)
+        (*before, slice(start, stop)) for start, stop in itertools.pairwise(stops)
     ]
 
     def grads(g: Value) -> tuple[Value, ...]:

@@ -72,13 +72,13 @@ def _of_probabilities(
 ) -> Tensor:
     if target._array.dtype != x._array.dtype:
         raise TypeError(
-            f"cross_entropy: a target is labels of an integer type, or probabilities of "
-            f"the logits' {x.dtype}; not {target.dtype}"
+            f"cross_entropy: a target is labels of an integer type, or probabilities "
+            f"of the logits' {x.dtype}; not {target.dtype}"
         )
     if target.shape != x.shape:
         raise ValueError(
-            f"cross_entropy: probabilities of shape {target.shape} do not fit logits of "
-            f"shape {x.shape}"
+            f"cross_entropy: probabilities of shape {target.shape} do not fit logits "
+            f"of shape {x.shape}"
         )
     if label_smoothing:
         even = label_smoothing / x.shape[dim]

@@ -1,8 +1,8 @@
-"""Products of matrices: `matmul` in all its shapes, and `linear`, the layer's workhorse.
+"""Products of matrices: `matmul` in all its shapes, and `linear`, made for layers.
 
-BLAS reads transposed views for free, so nothing here is copied to be transposed. Products
-of tensors of two element types are refused, as in MindSpore: a silent cast of a weight
-would double its memory.
+BLAS reads transposed views for free, so nothing here is copied to be transposed.
+Products of tensors of two element types are refused, as in MindSpore: a silent cast of
+a weight would double its memory.
 """
 
 import numpy as np
@@ -78,7 +78,7 @@ def _matmul_grads(
 
 
 def _fold(grad: Value, like: Value) -> Value:
-    """Sum the gradient of a matrix over broadcast batch dims; give it `like`'s shape."""
+    """Sum the gradient of matrices over broadcast batch dims; shape it like `like`."""
     shape = like.shape
     batch = shape[:-2]
     lead = len(grad.shape) - 2 - len(batch)
@@ -183,8 +183,8 @@ def _check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     xs, ws = x._array.shape, weight._array.shape
     if not xs or len(ws) != 2 or xs[-1] != ws[1]:
         raise ValueError(
-            f"linear: x of shape {xs} does not fit weight of shape {ws}: weight must be "
-            f"[out, in] and the last dim of x must be `in`"
+            f"linear: x of shape {xs} does not fit weight of shape {ws}: weight must "
+            f"be [out, in] and the last dim of x must be `in`"
         )
     _check_dtypes("linear", x._array, weight._array)
     if bias is None:

@@ -36,10 +36,10 @@ def sum(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:
 def mean(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:
     """Return the mean over `axis`; over all dims if that is None or ().
 
-    The mean of integers is an integer, rounded towards zero; the mean of nothing is nan.
+    The mean of integers is an integer, rounded towards 0; the mean of nothing is nan.
 
     Raises:
-        ValueError: a dim is out of range or named twice; no integers to take the mean of.
+        ValueError: a dim is out of range or named twice; the mean of no integers.
         TypeError: a dim is not an integer.
     """
     a = as_operand(x, "mean")
@@ -62,9 +62,12 @@ def mean(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:
 
 def _total(array: Array, dims: tuple[int, ...] | None, keepdims: bool) -> Array:
     """Add up; elements of 16 bits in float32, which the caller rounds."""
+    wide = None
     if array.itemsize == 2 and array.dtype.kind not in "iu":
-        return np.add.reduce(array, dims, np.float32, keepdims=keepdims)
-    return np.add.reduce(array, dims, keepdims=keepdims)
+        wide = np.float32
+    # NumPy's types have no keepdims that is a variable.
+    out: Array = np.add.reduce(array, dims, wide, keepdims=keepdims)  # type: ignore[call-overload]
+    return out
 
 
 def _as(array: Array, dtype: "np.dtype[np.generic]") -> Array:
@@ -94,7 +97,7 @@ def _integer_mean(
     if not numel:
         raise ValueError(f"mean: no elements of {x.dtype} to take the mean of")
     array = x._array
-    total = np.asarray(np.add.reduce(array, dims, np.int64, keepdims=keepdims))
+    total = np.asarray(_total(array.astype(np.int64), dims, keepdims))
     out = np.sign(total) * (np.abs(total) // numel)
     shape, source = array.shape, array.dtype
     return result(

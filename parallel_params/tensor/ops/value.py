@@ -34,14 +34,26 @@ def unbroadcast(grad: Value, shape: tuple[int, ...]) -> Value:
     if isinstance(grad, Tensor):
         return grad.sum(dims).reshape(shape)
     # By hand, because NumPy adds small integers up in wider ones.
-    return np.add.reduce(grad, dims, grad.dtype).reshape(shape)
+    total: Array = np.add.reduce(grad, dims, grad.dtype)
+    return total.reshape(shape)
 
 
 def like(value: Value, constant: Array) -> Value:
     """Return `constant` as an array or tensor, as `value` is one."""
-    return Tensor.wrap(constant) if isinstance(value, Tensor) else constant
+    if isinstance(value, Tensor):
+        return Tensor.wrap(constant)
+    return constant
 
 
 def log(value: Value) -> Value:
     """Return the natural logarithm."""
-    return value.log() if isinstance(value, Tensor) else np.log(value)
+    if isinstance(value, Tensor):
+        return value.log()
+    return np.log(value)
+
+
+def array_of(value: Value) -> Array:
+    """Return the numbers of an array or tensor."""
+    if isinstance(value, Tensor):
+        return value._array
+    return value

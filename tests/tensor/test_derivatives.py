@@ -1,0 +1,207 @@
+"""Every operator against finite differences, first and second order, in float64."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from parallel_params import ops
+from parallel_params.tensor import Tensor, float32, float64
+from parallel_params.tensor.gradcheck import check_grad
+from parallel_params.tensor.tape import Array
+
+
+def _away_from_kinks(*shape: int, seed: int = 0) -> Tensor:
+    """Numbers of both signs, none within 0.1 of 0 and no two within 0.01."""
+    numel = int(np.prod(shape))
+    order = np.random.default_rng(seed).permutation(numel)
+    signs = np.where(order % 2, 1.0, -1.0)
+    return Tensor((signs * (0.1 + 2.0 * (order + 0.5) / max(numel, 1))).reshape(shape))
+
+
+def _positive(*shape: int, seed: int = 0) -> Tensor:
+    return Tensor(np.random.default_rng(seed).uniform(0.5, 2.0, shape))
+
+
+X = _away_from_kinks(3, 4)
+Y = _away_from_kinks(3, 4, seed=1)
+ROW = _away_from_kinks(4, seed=2)
+COLUMN = _away_from_kinks(3, 1, seed=3)
+CUBE = _away_from_kinks(2, 3, 4, seed=4)
+P = _positive(3, 4)
+Q = _positive(3, 4, seed=1)
+ONE = Tensor(0.7, dtype=float64)
+LABELS = Tensor([1, 0, 3])
+HALVES = Tensor(np.full((3, 4), 0.25))
+WEIGHTS = Tensor([0.5, 1.0, 2.0, 1.5], dtype=float64)
+MASK = Tensor(np.arange(12).reshape(3, 4) % 3 == 0)
+IDS = Tensor([[2, 0], [2, 1]])
+
+CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
+    "add": (ops.add, (X, Y)),
+    "add a row": (ops.add, (X, ROW)),
+    "add a column to a row": (ops.add, (COLUMN, ROW)),
+    "add to 0-d": (ops.add, (ONE, X)),
+    "sub": (ops.sub, (X, ROW)),
+    "mul": (ops.mul, (X, COLUMN)),
+    "mul by itself": (lambda x: x * x, (X,)),
+    "mul by a number": (lambda x: 2.5 * x, (X,)),
+    "div": (ops.div, (X, _positive(4))),
+    "number over tensor": (lambda x: 2.0 / x, (P,)),
+    "mod": (ops.mod, (X, Tensor(np.full(4, 0.77)))),
+    "neg": (ops.neg, (X,)),
+    "maximum": (ops.maximum, (X, ROW)),
+    "minimum": (ops.minimum, (X, Y * 0.9)),
+    "clip_by_value": (lambda x: ops.clip_by_value(x, -1.0, 1.5), (X,)),
+    "clip by tensors": (ops.clip_by_value, (X, ROW * 0.9 - 1.0, ROW * 0.9 + 1.0)),
+    "pow": (ops.pow, (P, Y)),
+    "pow 2": (lambda x: x**2, (X,)),
+    "pow 3": (lambda x: x**3, (X,)),
+    "pow 4": (lambda x: x**4, (X,)),
+    "pow 5": (lambda x: x**5, (X,)),
+    "pow 0.5": (lambda x: x**0.5, (P,)),
+    "pow -0.5": (lambda x: x**-0.5, (P,)),
+    "pow -1": (lambda x: x**-1, (P,)),
+    "pow -2": (lambda x: x**-2, (P,)),
+    "pow 1": (lambda x: x**1, (X,)),
+    "pow 0": (lambda x: x**0, (X,)),
+    "number to the power": (lambda x: 2.0**x, (X,)),
+    "exp": (ops.exp, (X,)),
+    "log": (ops.log, (P,)),
+    "sqrt": (ops.sqrt, (P,)),
+    "rsqrt": (ops.rsqrt, (P,)),
+    "square": (ops.square, (X,)),
+    "reciprocal": (ops.reciprocal, (P,)),
+    "sin": (ops.sin, (X,)),
+    "cos": (ops.cos, (X,)),
+    "abs": (ops.abs, (X,)),
+    "relu": (ops.relu, (X,)),
+    "tanh": (ops.tanh, (X,)),
+    "sigmoid": (ops.sigmoid, (X,)),
+    "gelu": (ops.gelu, (X,)),
+    "silu": (ops.silu, (X,)),
+    "softplus": (ops.softplus, (X,)),
+    "where": (lambda x, y: ops.where(MASK, x, y), (X, ROW)),
+    "matmul": (ops.matmul, (X, CUBE[0].T)),
+    "matmul of a vector": (ops.matmul, (ROW, X.T)),
+    "matmul by a vector": (ops.matmul, (X, ROW)),
+    "matmul of vectors": (ops.matmul, (ROW, ROW * 2.0)),
+    "matmul in batches": (ops.matmul, (CUBE, CUBE.swapaxes(1, 2) * 0.5)),
+    "matmul of a batch": (ops.matmul, (CUBE, X.T)),
+    "matmul by a batch": (ops.matmul, (X[:2, :3], CUBE)),
+    "matmul, batch of 1": (ops.matmul, (CUBE[:1], CUBE.swapaxes(1, 2))),
+    "matmul, batch by a vector": (ops.matmul, (CUBE, ROW)),
+    "linear": (ops.linear, (X, CUBE[0], ROW[:3])),
+    "linear, no bias": (ops.linear, (X, Y)),
+    "linear, three dims": (ops.linear, (CUBE, Y, ROW[:3])),
+    "linear, one dim": (ops.linear, (ROW, Y, ROW[:3])),
+    "linear relu": (lambda *a: ops.linear(*a, activation="relu"), (X, Y, ROW[:3])),
+    "linear tanh": (lambda *a: ops.linear(*a, activation="tanh"), (X, Y, ROW[:3])),
+    "linear gelu": (lambda *a: ops.linear(*a, activation="gelu"), (CUBE, Y, ROW[:3])),
+    "linear sigmoid": (lambda *a: ops.linear(*a, activation="sigmoid"), (X, Y)),
+    "sum": (ops.sum, (X,)),
+    "sum of rows": (lambda x: ops.sum(x, 1), (X,)),
+    "sum, keepdims": (lambda x: ops.sum(x, (0, -1), keepdims=True), (CUBE,)),
+    "mean": (ops.mean, (X,)),
+    "mean of columns": (lambda x: x.mean(0), (X,)),
+    "var": (ops.var, (X,)),
+    "var of rows": (lambda x: x.var(1, ddof=1, keepdims=True), (X,)),
+    "std": (lambda x: ops.std(x, 0), (X,)),
+    "amax": (ops.amax, (X,)),
+    "amax of rows": (lambda x: x.max(1), (X,)),
+    "amin, keepdims": (lambda x: x.min((0, 2), keepdims=True), (CUBE,)),
+    "reshape": (lambda x: x.reshape(2, -1), (X,)),
+    "flatten": (lambda x: x.flatten(start_dim=1), (CUBE,)),
+    "transpose": (lambda x: x.transpose(2, 0, 1), (CUBE,)),
+    "T": (lambda x: x.T, (CUBE,)),
+    "swapaxes": (lambda x: x.swapaxes(0, -1), (CUBE,)),
+    "squeeze": (ops.squeeze, (COLUMN,)),
+    "expand_dims": (lambda x: x.expand_dims(-1), (X,)),
+    "broadcast_to": (lambda x: x.broadcast_to((2, 3, 4)), (COLUMN,)),
+    "concat": (lambda x, y: ops.concat((x, y), axis=1), (X, COLUMN)),
+    "stack": (lambda x, y: ops.stack((x, y), axis=-1), (X, Y)),
+    "split": (lambda x: ops.split(x, 3, axis=1), (X,)),
+    "split by lengths": (lambda x: ops.split(x, (1, 0, 3), axis=1)[2], (X,)),
+    "unstack": (lambda x: ops.unstack(x, axis=1)[1:3], (CUBE,)),
+    "item": (lambda x: x[1, 2], (X,)),
+    "slice": (lambda x: x[::-1, None, 1:3], (X,)),
+    "rows by index": (lambda x: x[IDS], (X,)),
+    "points by index": (lambda x: x[[0, 0, 2], [3, 3, 1]], (X,)),
+    "mask": (lambda x: x[MASK], (X,)),
+    "gather": (lambda x: ops.gather(x, IDS, 0), (X,)),
+    "gather columns": (lambda x: ops.gather(x, IDS, -1), (CUBE,)),
+    "gather_elements": (lambda x: ops.gather_elements(x, 1, IDS), (X,)),
+    "softmax": (ops.softmax, (X,)),
+    "softmax of columns": (lambda x: ops.softmax(x, 0), (X,)),
+    "softmax in the middle": (lambda x: ops.softmax(x, 1), (CUBE,)),
+    "log_softmax": (ops.log_softmax, (X,)),
+    "log_softmax of columns": (lambda x: ops.log_softmax(x, 0), (X,)),
+    "cross_entropy": (lambda x: ops.cross_entropy(x, LABELS), (X,)),
+    "cross_entropy sum": (
+        lambda x: ops.cross_entropy(x, LABELS, reduction="sum"),
+        (X,),
+    ),
+    "cross_entropy none": (
+        lambda x: ops.cross_entropy(x, LABELS, reduction="none"),
+        (X,),
+    ),
+    "cross_entropy of one row": (lambda x: ops.cross_entropy(x, LABELS[2]), (ROW,)),
+    "cross_entropy of probabilities": (ops.cross_entropy, (X, HALVES)),
+    "cross_entropy weighted": (
+        lambda x: ops.cross_entropy(x, LABELS, WEIGHTS, 3, "mean", 0.1),
+        (X,),
+    ),
+    "mse_loss": (ops.mse_loss, (X, Y)),
+    "mse_loss sum": (lambda x, y: ops.mse_loss(x, y, "sum"), (X, Y)),
+    "mse_loss broadcast": (ops.mse_loss, (X, ROW)),
+    "astype": (lambda x: x.astype(float64) * x, (X,)),
+    "copy": (lambda x: +x * x, (X,)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_derivatives_equal_finite_differences(name: str) -> None:
+    fn, inputs = CASES[name]
+    check_grad(fn, *inputs)
+
+
+def test_every_operator_with_a_derivative_is_checked() -> None:
+    constants = {
+        *("floor_div", "sign", "floor", "ceil", "round", "stop_gradient", "assign"),
+        *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+        *("logical_and", "logical_or", "logical_xor", "logical_not", "invert"),
+        *("isnan", "isinf", "isfinite", "argmax", "argmin", "max", "min"),
+        *("zeros", "ones", "full", "zeros_like", "ones_like", "full_like"),
+        *("arange", "eye", "one_hot"),
+        *("value_and_grad", "grad", "get_grad", "GradOperation"),
+    }
+    checked = {word.strip(",") for name in CASES for word in name.split()}
+    assert set(ops.__all__) - constants - checked == set()
+
+
+def _wrong_square(x: Tensor) -> Tensor:
+    from parallel_params.tensor.ops.apply import result
+
+    def grads(g: Array) -> tuple[Array]:
+        return (g * x._array,)  # half of what it should be
+
+    return result(x._array**2, (x,), grads)
+
+
+def test_a_wrong_derivative_is_found() -> None:
+    with pytest.raises(AssertionError, match="derivative of order 1"):
+        check_grad(_wrong_square, X)
+
+
+def test_a_missing_second_derivative_is_an_error() -> None:
+    with pytest.raises(NotImplementedError, match="no second derivative"):
+        check_grad(lambda x: _wrong_square(x) + x * 0.0, X, order=2, tolerance=10.0)
+
+
+def test_float32_cannot_be_checked() -> None:
+    with pytest.raises(TypeError, match="must be float64"):
+        check_grad(ops.exp, X.astype(float32))
+
+
+def test_third_order_is_there() -> None:
+    check_grad(lambda x: ops.exp(ops.sin(x)) / (x * x + 1.0), X, order=3)
