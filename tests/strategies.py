@@ -6,6 +6,7 @@ frozen and layerwise-parallel parameters, tied names, every dtype.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import get_args
 
@@ -14,12 +15,7 @@ from hypothesis import strategies as st
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan, make_plan
 from parallel_params.plan.policy import Level, Policy, Reduction
-from parallel_params.plan.spec import (
-    ITEM_BYTES,
-    TRAINABLE_DTYPES,
-    ParamSpec,
-    Structure,
-)
+from parallel_params.plan.spec import TRAINABLE_DTYPES, ParamSpec, Structure
 
 SHAPES: tuple[tuple[int, ...], ...] = (
     (),
@@ -38,93 +34,116 @@ SHAPES: tuple[tuple[int, ...], ...] = (
     (31, 11),
 )
 SLOTS: tuple[tuple[str, ...], ...] = ((), ("momentum",), ("m", "v"))
+STRUCTURES: tuple[Structure, ...] = get_args(Structure)
+DTYPES = tuple(sorted(TRAINABLE_DTYPES))
 
-# Requires a gradient, layerwise-parallel, optimizer state may be cut.
-FLAGS = st.sampled_from([(True, False, True), *product((True, False), repeat=3)])
+# Requires a gradient, layerwise-parallel, optimizer state may be cut; the usual twice.
+FLAGS: tuple[tuple[bool, bool, bool], ...] = (
+    (True, False, True),
+    *product((True, False), (True, False), (True, False)),
+)
+FUSIONS = (1, 1, 1, 2, 0)
 
-
-@st.composite
-def param_specs(
-    draw: st.DrawFn,
-    *,
-    structures: Sequence[Structure] = get_args(Structure),
-    dtypes: Sequence[str] = tuple(sorted(TRAINABLE_DTYPES)),
-    min_size: int = 0,
-    max_size: int = 6,
-) -> list[ParamSpec]:
-    """Return the parameters of a model, in declaration order; every third is tied."""
-    # Few choices of many values: hypothesis takes its time for every choice.
-    rules = st.sampled_from(list(product(structures, SLOTS)))
-    specs = []
-    for index in range(draw(st.integers(min_size, max_size))):
-        requires_grad, layerwise_parallel, parallel_optimizer = draw(FLAGS)
-        structure, state_slots = draw(rules)
-        specs.append(
-            ParamSpec(
-                f"layer{index}.weight",
-                draw(st.sampled_from(SHAPES)),
-                draw(st.sampled_from(dtypes if requires_grad else tuple(ITEM_BYTES))),
-                requires_grad=requires_grad,
-                layerwise_parallel=layerwise_parallel,
-                parallel_optimizer=parallel_optimizer,
-                comm_fusion=draw(st.sampled_from((1, 1, 1, 2, 0))),
-                structure=structure,
-                state_slots=state_slots,
-                aliases=(f"tied{index}.weight",) if index % 3 == 2 else (),
-            )
-        )
-    return specs
-
-
-def meshes() -> st.SearchStrategy[Mesh]:
-    """Return worlds of one rank, of primes, of one axis and of several, in nodes."""
-    axes: list[dict[str, int]] = [{"data": size} for size in (1, 2, 3, 4, 5, 8)]
-    axes += [
+MESHES = tuple(
+    Mesh(axes, ranks_per_node=ranks_per_node)
+    for ranks_per_node in (None, 1, 2, 3)
+    for axes in (
+        {"data": 1},
+        {"data": 2},
+        {"data": 3},
+        {"data": 4},
+        {"data": 5},
+        {"data": 8},
         {"data": 2, "model": 2},
         {"data": 3, "model": 2},
         {"model": 2, "data": 3},
         {"data": 2, "model": 3, "pipe": 2},
         {"data": 1, "model": 3},
-    ]
-    return st.builds(
-        Mesh, st.sampled_from(axes), ranks_per_node=st.sampled_from((None, 1, 2, 3))
     )
+)
+
+# Level, bucket bytes, threshold, grains per rank, alignment. Buckets are small, so that
+# a model has several.
+CHOICES = tuple(
+    product(
+        Level, (1, 64, 500, 4096), (0, 0, 50, 1 << 16), (None, 1, 2, 3, 4), (1, 4, 64)
+    )
+)
+
+
+# Hypothesis takes its time for every choice, so one choice makes a whole parameter.
+@cache
+def _choose_params(
+    structures: tuple[Structure, ...], dtypes: tuple[str, ...]
+) -> st.SearchStrategy[tuple[ParamSpec, ...]]:
+    values = tuple(product(SHAPES, dtypes, FLAGS, FUSIONS, structures, SLOTS))
+    return st.lists(st.sampled_from(values), max_size=6).map(
+        lambda drawn: tuple(_make_spec(*one) for one in enumerate(drawn))
+    )
+
+
+def _make_spec(
+    index: int,
+    value: tuple[
+        tuple[int, ...], str, tuple[bool, bool, bool], int, Structure, tuple[str, ...]
+    ],
+) -> ParamSpec:
+    shape, dtype, flags, comm_fusion, structure, state_slots = value
+    requires_grad, layerwise_parallel, parallel_optimizer = flags
+    return ParamSpec(
+        f"layer{index}.weight",
+        shape,
+        dtype if requires_grad or index % 2 else "int8",
+        requires_grad=requires_grad,
+        layerwise_parallel=layerwise_parallel,
+        parallel_optimizer=parallel_optimizer,
+        comm_fusion=comm_fusion,
+        structure=structure,
+        state_slots=state_slots,
+        aliases=(f"tied{index}.weight",) if index % 3 == 2 else (),
+    )
+
+
+def param_specs(
+    *,
+    structures: Sequence[Structure] = STRUCTURES,
+    dtypes: Sequence[str] = DTYPES,
+) -> st.SearchStrategy[tuple[ParamSpec, ...]]:
+    """Return the parameters of a model, in declaration order; every third is tied."""
+    return _choose_params(tuple(structures), tuple(dtypes))
+
+
+def meshes() -> st.SearchStrategy[Mesh]:
+    """Return worlds of one rank, of primes, of one axis and of several, in nodes."""
+    return st.sampled_from(MESHES)
 
 
 @st.composite
 def policies(
-    draw: st.DrawFn,
-    *,
-    mesh: Mesh,
-    level: Level | None = None,
-    reduction: Reduction = "canonical",
+    draw: st.DrawFn, *, mesh: Mesh, reduction: Reduction = "canonical"
 ) -> Policy:
-    """Return choices that suit a mesh, with small buckets so that there are several."""
-    per_rank = draw(st.sampled_from((None, 1, 2, 3, 4)))
+    """Return choices that suit a mesh."""
+    level, bucket_bytes, threshold, per_rank, alignment = draw(st.sampled_from(CHOICES))
     return Policy(
-        level=draw(st.sampled_from(Level)) if level is None else level,
-        bucket_bytes=draw(st.sampled_from((1, 64, 500, 4096))),
-        shard_threshold_bytes=draw(st.sampled_from((0, 0, 50, 1 << 16))),
+        level=level,
+        bucket_bytes=bucket_bytes,
+        shard_threshold_bytes=threshold,
         grains=None if per_rank is None else per_rank * mesh.size,
         reduction=reduction,
-        alignment=draw(st.sampled_from((1, 4, 64))),
+        alignment=alignment,
     )
 
 
 @st.composite
-def plans(
-    draw: st.DrawFn,
-    *,
-    specs: Sequence[ParamSpec] | None = None,
-    structures: Sequence[Structure] = get_args(Structure),
-) -> Plan:
-    """Return the plan of a drawn model, mesh and policy."""
-    reduction = draw(st.sampled_from(get_args(Reduction)))
+def plans(draw: st.DrawFn, *, structures: Sequence[Structure] = STRUCTURES) -> Plan:
+    """Return the plan of a drawn model, mesh and policy; one in four reduces fast."""
+    is_fast = draw(st.sampled_from((False, False, False, True)))
     mesh = draw(meshes())
-    policy = draw(policies(mesh=mesh, reduction=reduction))
-    dtypes = ("float32", "float64") if reduction == "fast" else tuple(TRAINABLE_DTYPES)
-    drawn = draw(param_specs(structures=structures, dtypes=sorted(dtypes)))
-    return make_plan(drawn if specs is None else specs, mesh, policy)
+    policy = draw(policies(mesh=mesh, reduction="fast" if is_fast else "canonical"))
+    dtypes = ("float32", "float64") if is_fast else DTYPES
+    return make_plan(
+        draw(param_specs(structures=structures, dtypes=dtypes)), mesh, policy
+    )
 
 
 def at_level(plan: Plan, level: Level) -> Plan:

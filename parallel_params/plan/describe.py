@@ -65,7 +65,7 @@ def _held(plan: Plan, costs: Estimate) -> list[str]:
     rows = [["a rank holds", "bytes", "of in total", "share"]]
     for kind in Kind:
         part, total = held.of(kind), _total_bytes(plan, kind)
-        share = f"{part / total:.3g}" if total else "-"
+        share = f"{100 * part / total:.3g}%" if total else "-"
         rows.append([kind.value, format_bytes(part), format_bytes(total), share])
     rows.append(["work buffers", format_bytes(held.work), "", ""])
     rows.append(["together", format_bytes(held.total), "", ""])
@@ -246,7 +246,9 @@ def _promises(plan: Plan, costs: Estimate) -> Iterator[str]:
         yield f"bits: repeatable for its own world size only ({why})"
         return
     condition = "" if plan.policy.grains else f", with policy.grains = {plan.grains}"
+    has_private = any(plan.group_size(b) < plan.mesh.size for b in plan.buckets)
     yield (
         "bits: the same at every level and on any power of two up to "
         f"{plural(plan.grains, 'rank')}{condition}"
+        f"{', private parameters aside' if has_private else ''}"
     )

@@ -68,10 +68,8 @@ def outcome_of(plan: Plan, spec: ParamSpec) -> Outcome:
 
 
 def why_whole(plan: Plan, spec: ParamSpec) -> str:
-    """Return why nothing of a parameter is cut, and what would change that."""
+    """Return why nothing of a parameter is cut, though several ranks share it."""
     policy, found = plan.policy, outcome_of(plan, spec)
-    if found.num_holders == 1:
-        return "its group has one rank"
     if policy.level is Level.NOTHING:
         return "level 0 cuts nothing"
     if not found.is_trainable and not policy.level.cuts(Kind.WEIGHT):

@@ -20,7 +20,7 @@ laws = settings(max_examples=40)
 @st.composite
 def replans(draw: st.DrawFn, *, number: int = 2) -> list[Plan]:
     """Return plans of one model on several meshes, with as many slices on each."""
-    specs = draw(param_specs(max_size=4))
+    specs = draw(param_specs())[:4]
     drawn = [draw(meshes()) for _ in range(number)]
     if any(spec.layerwise_parallel for spec in specs):
         assume(len({num_slices(mesh) for mesh in drawn}) == 1)

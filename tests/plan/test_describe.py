@@ -1,0 +1,286 @@
+"""The pages for people, word for word where it matters."""
+
+from dataclasses import replace
+from textwrap import dedent
+
+import pytest
+
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.plan import Plan, make_plan
+from parallel_params.plan.policy import Level, Policy
+from parallel_params.plan.spec import ParamSpec
+
+MODEL = (
+    ParamSpec("embedding", (300, 64), requires_grad=False, aliases=("head",)),
+    ParamSpec("0.weight", (512, 64), state_slots=("m", "v")),
+    ParamSpec("0.bias", (512,), state_slots=("m", "v")),
+    ParamSpec("1.weight", (256, 512), state_slots=("m", "v"), parallel_optimizer=False),
+    ParamSpec("1.scale", (), state_slots=("m", "v"), parallel_optimizer=False),
+    ParamSpec("own", (90, 90), state_slots=("m", "v"), layerwise_parallel=True),
+)
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan(MODEL, Mesh(data=4), Policy(grains=8))
+
+
+# ruff: noqa: E501  (a page is as wide as it is)
+DESCRIBED = """
+    plan 84ab4d668bf4, level 1: optimizer state is cut
+      4 ranks on 1 node, Mesh(data=4)
+      6 parameters of 191 653 elements in 4 buckets
+      8 grains, 2 per rank, canonical reduction
+
+      a rank holds         bytes  of in total  share
+      weight           748.6 KiB    843.6 KiB  88.7%
+      gradient         673.6 KiB    768.6 KiB  87.6%
+      optimizer state    1.1 MiB      1.5 MiB  75.2%
+      work buffers       1.2 MiB
+      together           3.7 MiB
+      (rank 3: no other holds more; the fullest node holds 14.7 MiB)
+
+      a step sends              collectives      bytes     time
+      tell loss and failures              1       48 B  8.02 us
+      reduce gradients                    2  481.5 KiB   271 us
+      gather reduced gradients            1  385.5 KiB   205 us
+      gather weights                      1   96.0 KiB  57.2 us
+      together                            5  963.1 KiB   541 us
+      (rank 3: no other takes longer; estimated for 4 us a message and 2 GB/s inside a node, 5 us and 12.5 GB/s a node between them)
+
+      level  a rank holds  a step sends
+          0       3.9 MiB     963.1 KiB
+          1       3.7 MiB     963.1 KiB  this plan
+          2       3.7 MiB     963.1 KiB
+          3       3.6 MiB       1.4 MiB
+
+      bucket  elements      bytes  dtype       over  weight  gradient  optimizer state  parameters
+           0     8 100   31.6 KiB  float32   1 rank  whole   whole     whole            own
+           1   131 585  514.0 KiB  float32  4 ranks  whole   whole     whole            1.scale, 1.weight, 0.bias
+           2    32 768  128.0 KiB  float32  4 ranks  whole   whole     cut              0.weight
+           3    19 200   75.0 KiB  float32  4 ranks  whole   -         -                embedding
+
+    kept whole (below policy.shard_threshold_bytes = 64.0 KiB): 0.bias, 1.scale
+    kept whole (parallel_optimizer=False): 1.weight
+    private (other values on each rank along axis 'data', never sent along it; parallel_optimizer has no effect): own
+    frozen (no gradient, no optimizer state): embedding
+    tied (one storage, one gradient): head = embedding
+    no effect: parallel_optimizer=False of 1.scale (below policy.shard_threshold_bytes = 64.0 KiB)
+    start: the ranks compare the digest of this plan and hashes of shared weights; only weights that differ are sent
+    canonical reduction costs 673.6 KiB for partial sums of 2 grains and 514.0 KiB to receive the pieces of a bucket
+    bits: the same at every level and on any power of two up to 8 ranks, private parameters aside
+"""
+
+
+def page(text: str) -> str:
+    return dedent(text).removeprefix("\n")
+
+
+def test_a_description_says_who_holds_what_and_what_moves(plan: Plan) -> None:
+    assert plan.describe() == page(DESCRIBED)
+
+
+CUT = """
+    0.weight: float32 (512, 64), 32 768 elements, 128.0 KiB, bucket 2 of 4
+
+      requires_grad=True        trained: its gradient is reduced over 4 ranks (data); optimizer state m, v
+      layerwise_parallel=False  the same values on all 4 ranks
+      parallel_optimizer=True   optimizer state cut over 4 ranks
+      comm_fusion=1             travels alone
+
+      weight           whole on 4 ranks
+      gradient         whole on 4 ranks
+      optimizer state  cut: [0, 8192) on rank 0, [8192, 16384) on rank 1, [16384, 24576) on rank 2, [24576, 32768) on rank 3
+
+      flipping                  would
+      requires_grad=False       save 320.0 KiB per rank and save 192.0 KiB sent per step
+      layerwise_parallel=True   cost 192.0 KiB per rank and save 192.0 KiB sent per step
+      parallel_optimizer=False  cost 320.0 KiB per rank
+"""
+
+
+def test_an_explanation_of_a_cut_parameter(plan: Plan) -> None:
+    assert plan.explain("0.weight") == page(CUT)
+
+
+WHOLE = """
+    1.scale: float32 (), 1 element, 4 B, bucket 1 of 4
+
+      requires_grad=True        trained: its gradient is reduced over 4 ranks (data); optimizer state m, v
+      layerwise_parallel=False  the same values on all 4 ranks
+      parallel_optimizer=False  no effect: below policy.shard_threshold_bytes = 64.0 KiB
+      comm_fusion=1             travels with 1.weight, 0.bias
+
+      weight           whole on 4 ranks
+      gradient         whole on 4 ranks
+      optimizer state  whole on 4 ranks
+
+      flipping                 would
+      requires_grad=False      save 32 B per rank and save 12 B sent per step
+      layerwise_parallel=True  save 16 B per rank and save 12 B sent per step
+      parallel_optimizer=True  change no byte
+"""
+
+
+def test_an_explanation_of_a_kept_whole_parameter(plan: Plan) -> None:
+    assert plan.explain("1.scale") == page(WHOLE)
+
+
+TIED = """
+    embedding: float32 (300, 64), 19 200 elements, 75.0 KiB, bucket 3 of 4, also called head
+
+      requires_grad=False       frozen: no gradient, no optimizer state
+      layerwise_parallel=False  the same values on all 4 ranks
+      parallel_optimizer=True   no effect: it is frozen, and level 1 cuts no weights
+      comm_fusion=1             no effect: nothing of it is sent
+
+      weight           whole on 4 ranks
+      gradient         none
+      optimizer state  none
+
+      flipping                  would
+      requires_grad=True        cost 150.0 KiB per rank and cost 112.5 KiB sent per step
+      layerwise_parallel=True   change no byte
+      parallel_optimizer=False  change no byte
+"""
+
+
+def test_an_explanation_of_a_frozen_parameter(plan: Plan) -> None:
+    assert plan.explain("head") == page(TIED)
+
+
+PRIVATE = """
+    own: float32 (90, 90), 8 100 elements, 31.6 KiB, bucket 0 of 4
+
+      requires_grad=True       trained: its gradient stays on its rank; optimizer state m, v
+      layerwise_parallel=True  other values on each of the 4 ranks along axis 'data', never sent along it
+      parallel_optimizer=True  no effect: layerwise_parallel decides
+      comm_fusion=1            no effect: nothing of it is sent
+
+      weight           whole, on each rank its own
+      gradient         whole, on each rank its own
+      optimizer state  whole, on each rank its own
+
+      flipping                  would
+      requires_grad=False       save 126.6 KiB per rank
+      layerwise_parallel=False  cost 32.0 KiB per rank and cost 47.6 KiB sent per step
+      parallel_optimizer=False  change no byte
+"""
+
+
+def test_an_explanation_of_a_private_parameter(plan: Plan) -> None:
+    assert plan.explain("own") == page(PRIVATE)
+
+
+def test_a_long_list_of_buckets_is_summed_up() -> None:
+    plan = make_plan(MODEL[1:], Mesh(data=4), Policy(bucket_bytes=1))
+    text = plan.describe(most_rows=2)
+    assert "  and 3 more buckets of 3 parameters, 642.0 KiB\n" in text
+    assert "0.weight" not in text
+
+
+def test_a_description_of_a_world_of_one_names_what_has_no_effect() -> None:
+    plan = make_plan(MODEL, Mesh(data=1), Policy(level=Level.GRADIENT, grains=6))
+    lines = plan.describe().splitlines()
+    assert "  a step sends nothing: there is one rank" in lines
+    assert "no effect: level 2 (one rank)" in lines
+    assert "no effect: layerwise_parallel=True of own (the world has one rank)" in lines
+    assert (
+        "bits: repeatable for its own world size only (grains = 6 is no power of two)"
+        in lines
+    )
+
+
+def test_a_description_says_on_which_ranks_the_bits_are_the_same() -> None:
+    plan = make_plan(MODEL[:2], Mesh(data=4), Policy())
+    assert plan.describe().endswith(
+        "bits: the same at every level and on any power of two up to 4 ranks, with "
+        "policy.grains = 4\n"
+    )
+    fast = make_plan(MODEL[:2], Mesh(data=4), Policy(reduction="fast"))
+    assert fast.describe().endswith(
+        "bits: repeatable for its own world size only (fast reduction)\n"
+    )
+
+
+def test_a_level_that_cuts_nothing_is_said() -> None:
+    plan = make_plan([ParamSpec("b", (9,))], Mesh(data=2), Policy())
+    assert "no effect: level 1 (no parameter is cut)\n" in plan.describe()
+    plain = make_plan([ParamSpec("b", (9,))], Mesh(data=2), Policy(level=Level.NOTHING))
+    assert "no effect" not in plain.describe()
+
+
+def test_the_heaviest_ranks_are_named() -> None:
+    spec = ParamSpec("w", (192,), state_slots=("m",))
+    plan = make_plan([spec], Mesh(data=2), Policy(shard_threshold_bytes=0))
+    assert "(rank 1: no other holds more;" in plan.describe()
+    plan = make_plan([spec], Mesh(data=5), Policy(shard_threshold_bytes=0))
+    assert "(ranks 2 to 4: no other holds more;" in plan.describe()
+
+
+@pytest.mark.parametrize(
+    ("spec", "mesh", "policy", "sentence"),
+    [
+        (ParamSpec("w", (9,)), Mesh(data=1), Policy(), "no effect: the world has one"),
+        (ParamSpec("w", (9,)), Mesh(data=2), Policy(level=Level(0)), "level 0 cuts no"),
+        (
+            ParamSpec("w", (9,), layerwise_parallel=True),
+            Mesh(data=2, model=1),
+            Policy(),
+            "no effect: the mesh has one rank along axis 'model'",
+        ),
+        (
+            ParamSpec("w", (9,), layerwise_parallel=True),
+            Mesh(data=2, model=2),
+            Policy(),
+            "other values on each of the 2 ranks along axis 'model'",
+        ),
+        (
+            ParamSpec("w", (9,), comm_fusion=0),
+            Mesh(data=2),
+            Policy(),
+            "travels alone, as it asks",
+        ),
+        (ParamSpec("w", (9,)), Mesh(data=2), Policy(), "its rule keeps no state"),
+        (
+            ParamSpec("w", (0,)),
+            Mesh(data=2),
+            Policy(level=Level(3), shard_threshold_bytes=0),
+            "cut, but it has no elements",
+        ),
+        (
+            ParamSpec("w", (640,)),
+            Mesh(data=8),
+            Policy(level=Level(3), shard_threshold_bytes=0),
+            "[192, 256) on rank 3, and so on to rank 7",
+        ),
+        (
+            ParamSpec("w", (), "int64", requires_grad=False),
+            Mesh(data=2),
+            Policy(),
+            "be refused: parameter 'w': dtype int64 has no gradient",
+        ),
+    ],
+)
+def test_an_explanation_says_why(
+    spec: ParamSpec, mesh: Mesh, policy: Policy, sentence: str
+) -> None:
+    assert sentence in make_plan([spec], mesh, policy).explain("w")
+
+
+def test_a_frozen_parameter_is_cut_at_level_3_alone() -> None:
+    frozen = replace(MODEL[0], aliases=())
+    for level, is_cut in ((2, False), (3, True)):
+        plan = make_plan([frozen], Mesh(data=2), Policy(level=Level(level)))
+        assert ("weight cut over 2 ranks" in plan.explain("embedding")) == is_cut
+
+
+def test_flipping_a_flag_costs_what_the_flipped_plan_costs(plan: Plan) -> None:
+    flipped = [
+        replace(spec, parallel_optimizer=False) if spec.name == "0.weight" else spec
+        for spec in MODEL
+    ]
+    after = make_plan(flipped, plan.mesh, plan.policy)
+    before = max(plan.bytes_per_rank(rank).total for rank in range(4))
+    extra = max(after.bytes_per_rank(rank).total for rank in range(4)) - before
+    assert f"cost {extra / 1024:.1f} KiB per rank" in plan.explain("0.weight")
