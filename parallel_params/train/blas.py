@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # it ships no types
+from threadpoolctl import ThreadpoolController
 
 from parallel_params.comm.protocol import Communicator
 

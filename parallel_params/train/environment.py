@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # it ships no types
+from threadpoolctl import threadpool_info
 
 from parallel_params.comm.protocol import Communicator
 

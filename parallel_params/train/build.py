@@ -1,0 +1,175 @@
+"""From a job to what is trained: model, optimizer, policy; and its plan, without MPI.
+
+The loop and `pparams plan` both build here, so an announced plan is the executed one.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from parallel_params import nn
+from parallel_params.errors import ConfigError
+from parallel_params.nn.parameter import Parameter
+from parallel_params.optim.optimizer import Optimizer
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.plan import Plan, make_plan
+from parallel_params.plan.policy import Level, Policy
+from parallel_params.runtime.specs import collect_parameters, make_specs
+from parallel_params.train.config.job import FlagOverride, Job, Parallel
+from parallel_params.train.config.rules import uneven_batch
+from parallel_params.train.config.words import did_you_mean
+from parallel_params.train.data.batches import load_samples
+from parallel_params.train.data.samples import Samples
+from parallel_params.train.models import build_model
+from parallel_params.train.optimizers import make_optimizer
+from parallel_params.train.schedule import learning_rates
+
+_HIGHEST_TRAINED = Level.STATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainee:
+    """What a job trains, the same on every rank.
+
+    Attributes:
+        net: takes [num, ...] samples, gives [num, num_classes] scores.
+        optimizer: on the net's parameters, with all its rates.
+        policy: how they lie on the ranks.
+        rates: learning rate of every step, so as many as there are steps.
+    """
+
+    net: nn.SequentialCell
+    optimizer: Optimizer
+    policy: Policy
+    rates: tuple[float, ...]
+
+
+def job_plan(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Plan:
+    """Plan a job for a world of `num_ranks` without being in one.
+
+    Args:
+        job: of any level; levels 2 and 3 can be planned before they can be trained.
+        num_ranks: of the world.
+        ranks_per_node: consecutive ranks that share memory; by default all.
+
+    Raises:
+        ConfigError: the batch or the grains do not fit the world.
+        DataError: the data cannot be read; the model's widths depend on it.
+    """
+    check_world(job, num_ranks)
+    trainee = build(job, load_samples(job.data))
+    specs = make_specs(collect_parameters(trainee.net), trainee.optimizer)
+    mesh = Mesh(data=num_ranks, ranks_per_node=ranks_per_node)
+    return make_plan(specs, mesh, trainee.policy)
+
+
+def check_world(job: Job, num_ranks: int) -> None:
+    """Refuse a world that the grains or the batch of a job do not fit.
+
+    Raises:
+        ConfigError: naming the worlds, grains or batches that work.
+    """
+    grains, batch = job.parallel.grains, job.data.batch
+    if grains is not None and grains % num_ranks:
+        worlds = ", ".join(str(n) for n in range(1, grains + 1) if grains % n == 0)
+        above = -(-grains // num_ranks) * num_ranks
+        raise ConfigError(
+            [
+                f"parallel.grains: {grains} grains cannot be shared equally by "
+                f"{num_ranks} ranks; a world of {worlds} ranks works, or "
+                f"parallel.grains={above}"
+            ]
+        )
+    if grains is None and batch % num_ranks:
+        problem = uneven_batch(batch, num_ranks, "parts, one per rank", name="worlds")
+        raise ConfigError([f"data.batch: {problem}"])
+
+
+def check_trainable(job: Job, num_ranks: int) -> None:
+    """Refuse what can be planned but not trained, and worlds that do not fit.
+
+    Raises:
+        ConfigError: naming the key and what works.
+    """
+    if job.parallel.level > _HIGHEST_TRAINED:
+        raise ConfigError(
+            [
+                f"parallel.level: level {job.parallel.level} can be planned (pparams "
+                "plan) but not trained yet; this release trains levels 0 and 1"
+            ]
+        )
+    check_world(job, num_ranks)
+
+
+def build(job: Job, samples: Samples) -> Trainee:
+    """Build model, optimizer and policy of a job.
+
+    Raises:
+        ConfigError: an entry of `parallel.override` names no parameter.
+    """
+    net = build_model(
+        job.model,
+        sample_shape=samples.shape,
+        num_classes=samples.num_classes,
+        seed=job.seed,
+    )
+    set_flags(list(net.get_parameters()), job.parallel.override)
+    rates = learning_rates(
+        job.optim.schedule,
+        peak=job.optim.lr,
+        num_steps=count_steps(job, num_samples=len(samples.train_y)),
+    )
+    return Trainee(
+        net=net,
+        optimizer=make_optimizer(job.optim, net.trainable_params(), rates=rates),
+        policy=make_policy(job.parallel),
+        rates=rates,
+    )
+
+
+def count_steps(job: Job, *, num_samples: int) -> int:
+    """Give the steps of a run; epochs are rounded up to whole batches."""
+    if job.train.steps is not None:
+        return job.train.steps
+    assert job.train.epochs is not None, "one of the two is checked to be given"
+    return -(-job.train.epochs * num_samples // job.data.batch)
+
+
+def make_policy(parallel: Parallel) -> Policy:
+    """Say a [parallel] table in the plan's words."""
+    return Policy(
+        level=Level(parallel.level),
+        bucket_bytes=parallel.bucket,
+        shard_threshold_bytes=parallel.shard_threshold,
+        grains=parallel.grains,
+        reduction=parallel.reduction,
+    )
+
+
+def set_flags(
+    parameters: Sequence[Parameter], overrides: Sequence[FlagOverride]
+) -> None:
+    """Set flags of parameters from outside, one entry after the other.
+
+    Raises:
+        ConfigError: entries that match no parameter, with a near name.
+    """
+    names = [parameter.name for parameter in parameters]
+    problems = [
+        f"parallel.override.{index}.match: no parameter is called {entry.match!r}"
+        f"{did_you_mean(entry.match, names)}; there are {', '.join(names)}"
+        for index, entry in enumerate(overrides)
+        if not fnmatch.filter(names, entry.match)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    for entry in overrides:
+        for parameter in parameters:
+            if fnmatch.fnmatchcase(parameter.name, entry.match):
+                _set(parameter, entry)
+
+
+def _set(parameter: Parameter, entry: FlagOverride) -> None:
+    for flag, value in asdict(entry).items():
+        if flag != "match" and value is not None:
+            setattr(parameter, flag, value)

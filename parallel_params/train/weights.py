@@ -1,0 +1,43 @@
+"""The final weights as one safetensors file that other programs can open."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parallel_params.comm.protocol import Communicator
+from parallel_params.nn.parameter import Parameter
+from parallel_params.plan.plan import Plan
+
+
+def encode_weights(
+    parameters: Iterable[Parameter],
+    plan: Plan,
+    comm: Communicator,
+    *,
+    facts: Mapping[str, str],
+) -> bytes:
+    """Write all weights as a safetensors file.
+
+    A weight that is each rank's own appears once per rank, as `name@rank3`.
+
+    Args:
+        parameters: the whole net's.
+        plan: says which weights are copies of one another.
+        comm: all ranks.
+        facts: kept in the file's header.
+
+    Collective: every rank.
+    """
+    from safetensors.numpy import save
+
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for parameter in parameters:
+        name, array = parameter.name, np.ascontiguousarray(parameter.asnumpy())
+        if plan.group_size(plan.bucket_of(name)) == comm.size:
+            arrays[name] = array
+            continue
+        for rank, content in enumerate(comm.all_gather_bytes(array.tobytes())):
+            part = np.frombuffer(content, array.dtype).reshape(array.shape)
+            arrays[f"{name}@rank{rank}"] = part
+    return save(arrays, metadata=dict(facts))
