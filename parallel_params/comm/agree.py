@@ -31,7 +31,8 @@ def agree_ok(comm: Communicator, error: BaseException | None) -> None:
     Collective: every rank.
     """
     text = "" if error is None else f"{type(error).__name__}: {error}"[:_MAX_TEXT]
-    answers = [answer.decode() for answer in comm.all_gather_bytes(text.encode())]
+    payload = text.encode(errors="backslashreplace")
+    answers = [answer.decode() for answer in comm.all_gather_bytes(payload)]
     failed = [rank for rank, answer in enumerate(answers) if answer]
     if not failed:
         return

@@ -5,6 +5,7 @@ closed formula for each kind that does not depend on how the library does it, so
 a plan can announce the same numbers without sending anything.
 """
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Entry:
     """One collective as this rank issued it.
 
     Attributes:
-        ordinal: how many came before it on this communicator.
+        ordinal: how many came before it, on the communicator and its groups.
         kind: which collective.
         bytes_sent: by this rank, by the closed formula.
         is_done: False while the rank is inside.
@@ -51,6 +52,8 @@ class Entry:
 class Ledger:
     """A `Communicator` that passes everything on to `inner` and counts it.
 
+    Groups made of it share its counts.
+
     Attributes:
         calls: number of calls by kind.
         bytes_sent: bytes this rank sent, by kind.
@@ -62,7 +65,7 @@ class Ledger:
         self.calls: Counter[CollectiveKind] = Counter()
         self.bytes_sent: Counter[CollectiveKind] = Counter()
         self.recent: deque[Entry] = deque(maxlen=_NUM_RECENT)
-        self._num_issued = 0
+        self._ordinals = itertools.count()
 
     @property
     def rank(self) -> Rank:
@@ -140,8 +143,11 @@ class Ledger:
         return answers
 
     def group(self, ranks: Sequence[Rank]) -> "Ledger":
-        """See `Communicator.group`; the group has a ledger of its own."""
-        return Ledger(self._inner.group(ranks))
+        """See `Communicator.group`; what the group sends is counted here too."""
+        group = Ledger(self._inner.group(ranks))
+        group.calls, group.bytes_sent = self.calls, self.bytes_sent
+        group.recent, group._ordinals = self.recent, self._ordinals
+        return group
 
     def abort(self, message: str, code: int = EXIT_UNCAUGHT) -> NoReturn:
         """See `Communicator.abort`."""
@@ -154,13 +160,12 @@ class Ledger:
     def _enter(self, kind: CollectiveKind, bytes_sent: int) -> None:
         self.recent.append(
             Entry(
-                ordinal=self._num_issued,
+                ordinal=next(self._ordinals),
                 kind=kind,
                 bytes_sent=bytes_sent,
                 is_done=False,
             )
         )
-        self._num_issued += 1
 
     def _leave(self) -> None:
         entry = self.recent[-1]

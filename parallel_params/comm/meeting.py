@@ -93,6 +93,8 @@ class ThreadWorld:
         """
         rank = meeting.members[position]
         with self._condition:
+            if self._errors:
+                raise self._wake()
             current = meeting.round
             current.calls[position] = call
             meeting.last[position] = current

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from world.process import POLL_S, NoLauncherError, WorldProcess
+from world.launch import NoLauncherError
+from world.process import POLL_S, WorldProcess
 
 # Between the report of a failed rank and the world's end: see `child.GRACE_S`.
 _ABORT_S = 5.0
@@ -91,9 +92,12 @@ class Judge:
             time.sleep(POLL_S)
 
     def _patience_s(self, world: WorldProcess) -> float:
-        """How long a world may be silent; until it runs a test, it imports things."""
+        """How long a world may be silent: longer while it starts or leaves."""
         is_up = all(log.begun for log in world.logs)
-        return self._timeout_s if is_up else max(self._timeout_s, _START_S)
+        last = set(self._remaining()[-1:])
+        is_leaving = all(last <= log.ended for log in world.logs)
+        is_testing = is_up and not is_leaving
+        return self._timeout_s if is_testing else max(self._timeout_s, _START_S)
 
     def _take_ended(self, world: WorldProcess, *, is_over: bool) -> None:
         """Judge the tests that have ended on all ranks."""

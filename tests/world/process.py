@@ -4,31 +4,21 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from world.launch import world_command
 from world.records import RankLog, records_path, stack_path
 
 from parallel_params.comm.failure import is_shown
-from parallel_params.comm.launch_env import (
-    find_mpiexec,
-    local_world_environment,
-    mpiexec_family,
-)
 
 POLL_S = 0.01
 # How long a world may take to leave when it is told to.
 _LEAVE_S = 3.0
-_HELPERS = Path(__file__).parent.parent
 _FRAME = re.compile(r'  File "(?P<file>.*)", line \d+ in .*')
-
-
-class NoLauncherError(Exception):
-    """There is no mpiexec beside this Python and none on PATH."""
 
 
 class WorldProcess:
@@ -50,7 +40,7 @@ class WorldProcess:
         ]
         self._output = self.folder / "output.txt"
         (self.folder / "tests.txt").write_text("".join(f"{id_}\n" for id_ in nodeids))
-        command, environ = _command(num_ranks, self.folder, options)
+        command, environ = world_command(num_ranks, _pytest_args(self.folder, options))
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -135,29 +125,11 @@ def is_test_frame(filename: str) -> bool:
     return is_shown(filename) and not is_runner and "/pytest/" not in filename
 
 
-def _command(
-    num_ranks: int, folder: Path, options: Sequence[str]
-) -> tuple[list[str], dict[str, str]]:
-    mpiexec = find_mpiexec(sys.executable, os.environ)
-    if mpiexec is None:
-        raise NoLauncherError(
-            "No MPI library found. Either pip install 'parallel-params[mpich]' or load "
-            "your site's MPI module; --world-sizes= runs the tests without worlds."
-        )
-    environ = dict(os.environ)
-    environ |= local_world_environment(
-        mpiexec_family(mpiexec),
-        num_ranks=num_ranks,
-        num_cores=len(os.sched_getaffinity(0)),
-        is_root=os.geteuid() == 0,
-        environ=os.environ,
-    )
-    # Ranks that write the same cached bytecode at once have been seen to tear it.
-    environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    paths = [str(_HELPERS), environ.get("PYTHONPATH", "")]
-    environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    command = [str(mpiexec), "-n", str(num_ranks), sys.executable, "-m", "pytest"]
-    command += ["-p", "world.plugin", "--with-mpi", "-x", "-q", "--tb=short"]
-    command += ["-o", "faulthandler_timeout=0", f"--world-folder={folder}"]
-    command += [*options, f"@{folder / 'tests.txt'}"]
-    return command, environ
+def _pytest_args(folder: Path, options: Sequence[str]) -> list[str]:
+    return [
+        *("-m", "pytest", "-p", "world.plugin", "--with-mpi", "-x"),
+        *("-q", "--tb=short", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=0"),
+        f"--world-folder={folder}",
+        *options,
+        f"@{folder / 'tests.txt'}",
+    ]
