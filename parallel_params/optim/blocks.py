@@ -48,23 +48,22 @@ def run_blocks(
             that costs less than a microsecond, and rules stay free of state.
     """
     dtype = state_dtype(weight.dtype)
-    numel = weight.size
-    block_numel = min(BLOCK_BYTES // dtype.itemsize, numel)
-    scratch = [np.empty(block_numel, dtype) for _ in range(num_scratch)]
     is_native = weight.dtype == dtype == gradient.dtype
     for slot in slots:
         is_native = is_native and slot.dtype == dtype
     call = kernel if is_native else _converting(kernel, dtype)
-    if numel == block_numel:
+    numel, limit = weight.size, BLOCK_BYTES // dtype.itemsize
+    scratch = [np.empty(min(numel, limit), dtype) for _ in range(num_scratch)]
+    if numel <= limit:
         call(weight, gradient, *slots, *scratch)
         return
-    for start in range(0, numel, block_numel):
-        stop = min(start + block_numel, numel)
+    for start in range(0, numel, limit):
+        part = slice(start, min(start + limit, numel))
         call(
-            weight[start:stop],
-            gradient[start:stop],
-            *[slot[start:stop] for slot in slots],
-            *[array[: stop - start] for array in scratch],
+            weight[part],
+            gradient[part],
+            *[slot[part] for slot in slots],
+            *[array[: part.stop - start] for array in scratch],
         )
 
 
