@@ -1,7 +1,6 @@
 """`CellList` and `SequentialCell`: cells by number."""
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, overload
 
 from parallel_params.nn.cell import Cell
@@ -119,9 +118,9 @@ class SequentialCell(_Numbered):
         TypeError: an element is no Cell.
     """
 
-    def __init__(self, *args: "Cell | Iterable[Cell] | OrderedDict[str, Cell]") -> None:
+    def __init__(self, *args: Cell | Iterable[Cell] | Mapping[str, Cell]) -> None:
         super().__init__()
-        if len(args) == 1 and isinstance(args[0], dict):
+        if len(args) == 1 and isinstance(args[0], Mapping):
             for name, cell in args[0].items():
                 self.insert_child_to_cell(name, self._checked(cell))
         else:

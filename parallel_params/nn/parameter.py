@@ -84,7 +84,9 @@ class Parameter(Storage):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        self._requires_grad = checked_bool("requires_grad", value)
+        checked_bool("requires_grad", value)
+        self._check_not_in_frame()
+        self._requires_grad = value
         self._renew_leaf()
 
     def requires_grad_(self, requires_grad: bool = True) -> "Self":

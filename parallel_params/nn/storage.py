@@ -154,6 +154,7 @@ class Storage(Settings, Tensor):
                 f"{self} lives in the arena of a ParameterManager, so its shape and "
                 "type are fixed; close the manager first"
             )
+        self._check_not_in_frame()
         self._array = array
         self.init_mode = None
         self._renew_leaf()
@@ -174,10 +175,13 @@ class Storage(Settings, Tensor):
 
     def _renew_leaf(self) -> None:
         """Give the parameter a fresh permanent leaf if it requires a gradient."""
-        if self._node is not None and not isinstance(self._node, tape.AccumulatorLeaf):
-            raise RuntimeError(
-                f"{self} is being differentiated: change requires_grad, or its type or "
-                "shape, outside of the function that value_and_grad runs"
-            )
         is_leaf = self._requires_grad and self.dtype.is_float
         self._node = tape.AccumulatorLeaf() if is_leaf else None
+
+    def _check_not_in_frame(self) -> None:
+        """Raise where the frame would put back the old leaf when it is left."""
+        if self._node is not None and not isinstance(self._node, tape.AccumulatorLeaf):
+            raise RuntimeError(
+                f"{self} is being differentiated: change requires_grad, its type or "
+                "its shape outside of the function that value_and_grad runs"
+            )

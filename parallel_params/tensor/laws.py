@@ -40,7 +40,8 @@ class Initializer:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in vars(self).items())
+        shown = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        arguments = ", ".join(f"{k}={v!r}" for k, v in shown.items())
         return f"{type(self).__name__}({arguments})"
 
 
