@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+
 from parallel_params import ops
 from parallel_params.comm.agree import agree_ok, agree_same
 from parallel_params.comm.protocol import Communicator
@@ -133,7 +135,9 @@ class _Course:
 
     def _step(self, step: int) -> float:
         x, y = self._batches.at((step - 1) * self._job.data.batch)
-        loss = float(self._manager.step(self._loss, x, y))
+        # What overflows shows in the loss, which is looked at below on all ranks.
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss = float(self._manager.step(self._loss, x, y))
         if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss is {loss} at step {step} (learning rate "

@@ -29,18 +29,16 @@ def shift_pictures(
     num = len(pictures)
     draws = Stream((seed, "shift")).uniform(2 * start, 2 * (start + num))
     moves = ((2.0 * draws - 1.0) * most).astype(np.float32).reshape(num, 2, 1, 1)
-    return _move(_move(pictures, moves[:, 0], dim=1), moves[:, 1], dim=2)
+    moved = _move_down(pictures, moves[:, 0])
+    return _move_down(moved.swapaxes(1, 2), moves[:, 1]).swapaxes(1, 2)
 
 
-def _move(
-    pictures: NDArray[np.float32], moves: NDArray[np.float32], *, dim: int
+def _move_down(
+    pictures: NDArray[np.float32], moves: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Move along one dim; `moves` is [num, 1, 1], positive towards higher indices."""
-    padding = [(1, 1) if d == dim else (0, 0) for d in range(3)]
-    padded = np.pad(pictures, padding)
-    low = padded[:, :-2] if dim == 1 else padded[:, :, :-2]
-    high = padded[:, 2:] if dim == 1 else padded[:, :, 2:]
-    forward, backward = np.maximum(moves, 0), np.maximum(-moves, 0)
-    stay = np.float32(1) - forward - backward
-    moved: NDArray[np.float32] = stay * pictures + forward * low + backward * high
+    """Move along dim 1; `moves` is [num, 1, 1], positive towards higher indices."""
+    down, up = np.maximum(moves, 0), np.maximum(-moves, 0)
+    moved: NDArray[np.float32] = (np.float32(1) - down - up) * pictures
+    moved[:, 1:] += down * pictures[:, :-1]
+    moved[:, :-1] += up * pictures[:, 1:]
     return moved
