@@ -44,7 +44,9 @@ def torch_step(optimizer_name: str, *, fused: bool) -> Callable[[], float]:
     torch.set_num_threads(1)
     images, labels = (torch.from_numpy(array) for array in _batch())
     net = torch.nn.Sequential(
-        torch.nn.Linear(INPUTS, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, CLASSES)
+        torch.nn.Linear(INPUTS, HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Linear(HIDDEN, CLASSES),
     )
     optimizer = {
         "adamw": lambda: torch.optim.AdamW(net.parameters(), 1e-3, fused=fused),
@@ -58,7 +60,7 @@ def torch_step(optimizer_name: str, *, fused: bool) -> Callable[[], float]:
         loss = torch.nn.functional.cross_entropy(net(images), labels)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

@@ -70,7 +70,7 @@ class ConfigError(ParallelParamsError, ValueError):
 
 
 class DataError(ParallelParamsError, ValueError):
-    """A data file is missing, foreign or damaged; the message names it and its remedy."""
+    """A data file is missing, foreign or damaged; the message says which and why."""
 
 
 class RunFolderExists(ParallelParamsError, FileExistsError):

@@ -52,7 +52,7 @@ class ParameterManager:
     Attributes:
         plan: what every rank holds and sends.
         comm: the communicator, with a count of calls and bytes.
-        num_steps: steps taken.
+        num_steps: steps taken, those of the optimizer before it was adopted included.
         start_differences: parameters whose start values differed between ranks and were
             replaced by those of the first rank of their group.
 
@@ -75,12 +75,11 @@ class ParameterManager:
     ) -> None:
         self.comm = Ledger(comm if comm is not None else init())
         self._optimizer = optimizer
-        self.num_steps = 0
+        self.num_steps = optimizer.num_steps
         error: Exception | None = None
         try:
             self._parameters = collect_parameters(net)
             self.plan = _plan_for(self._parameters, optimizer, policy, mesh, self.comm)
-            optimizer.adopt("ParameterManager")
         except Exception as raised:
             error = raised
         agree_ok(self.comm, error)
@@ -88,6 +87,7 @@ class ParameterManager:
         self._runtime: Runtime = build_runtime(
             self.plan, self.comm, self._parameters, optimizer
         )
+        optimizer.adopt("ParameterManager")
         self.start_differences = self._equalise_start()
         self._status = Status(self.comm)
 
@@ -183,12 +183,14 @@ class ParameterManager:
 
         Collective: all ranks.
         """
+        plan = self.plan
         copies, own = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
         for name, parameter in self._parameters.items():
-            bucket = self.plan.bucket_of(name)
-            is_copy = len(self.plan.group(bucket, self.comm.rank)) == self.comm.size
+            is_copy = plan.group_size(plan.bucket_of(name)) == self.comm.size
             target = copies if is_copy else own
             target.update(name.encode() + weight_hash(parameter))
+        if all(plan.group_size(bucket) == self.comm.size for bucket in plan.buckets):
+            return copies.hexdigest()
         parts = self.comm.all_gather_bytes(own.digest())
         return hashlib.blake2b(
             copies.digest() + b"".join(parts), digest_size=16
@@ -248,7 +250,9 @@ class ParameterManager:
         self.num_steps += 1
         for exchange in self._runtime.exchanges:
             exchange.run(
-                step=self.num_steps, rates=rates, gradient_scale=gradient_scale
+                step=self.num_steps,
+                rates=rates,
+                gradient_scale=gradient_scale / self._optimizer.loss_scale,
             )
         self._optimizer.advance()
 

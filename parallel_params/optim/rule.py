@@ -11,9 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
+from parallel_params.plan.spec import Structure
 from parallel_params.tensor.tape import Array
 
-ELEMENT = "element"  # the structure of rules that may be cut anywhere
+ELEMENT: Structure = "element"  # of rules that may be cut anywhere
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -25,7 +26,7 @@ class Rule(Protocol):
     """
 
     @property
-    def structure(self) -> str:
+    def structure(self) -> Structure:
         """Where a parameter may be cut.
 
         `element`: anywhere, and the bits of the result do not depend on where.

@@ -61,6 +61,22 @@ class Arena:
             self._views(partial) for partial in self.partials
         )
 
+    def load_state(self, values: Mapping[str, Mapping[str, Array]]) -> None:
+        """Copy this rank's interval of optimizer state that exists already.
+
+        Args:
+            values: slot -> parameter name -> array in the parameter's shape.
+        """
+        for slot, target in self.state.items():
+            known = values.get(slot, {})
+            for extent in self.bucket.extents:
+                part = extent.interval.intersect(self.updated)
+                if extent.name in known and not part.is_empty:
+                    source = known[extent.name].reshape(-1)
+                    target[part.shift(-self.updated.start).as_slice()] = source[
+                        part.shift(-extent.interval.start).as_slice()
+                    ]
+
     def _views(self, flat: Array) -> Sequence[Array]:
         return [
             flat[extent.interval.as_slice()].reshape(parameter.shape)

@@ -53,7 +53,7 @@ class Backward:
         batch: Sequence[object],
         *,
         weight: float,
-        scope: tuple[object, ...],
+        scope: tuple[random.Key, ...],
     ) -> float:
         """Leave the weighted sum of the grains' gradients in partial 0 of the arenas.
 

@@ -6,6 +6,8 @@ Everything is made here, once, in plan order; afterwards nothing is allocated.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from parallel_params.comm.protocol import Communicator
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
@@ -18,6 +20,7 @@ from parallel_params.runtime.exchange import BucketExchange
 from parallel_params.runtime.reducer import Reducer
 from parallel_params.runtime.stepper import Stepper
 from parallel_params.tensor.dtype import dtype_named
+from parallel_params.tensor.tape import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,7 @@ class Runtime:
         backward: fills the arenas of `exchanges`.
         num_grains: of all ranks.
         groups: communicator per group of ranks; none for groups of one.
+        num_ranks: of the world.
     """
 
     arenas: tuple[Arena, ...]
@@ -37,14 +41,16 @@ class Runtime:
     backward: Backward
     num_grains: int
     groups: Mapping[tuple[int, ...], Communicator]
+    num_ranks: int
 
     def close(self) -> None:
         """Free the groups.
 
         Collective: all ranks.
         """
-        for group in self.groups.values():
-            group.close()
+        for ranks, group in self.groups.items():
+            if len(ranks) < self.num_ranks:  # else it is the caller's communicator
+                group.close()
 
 
 def build_runtime(
@@ -59,7 +65,7 @@ def build_runtime(
         plan: the same on all ranks.
         comm: all ranks of the plan.
         parameters: by name; their storage moves into the arenas.
-        optimizer: its rule and settings; it is not changed.
+        optimizer: its rule and settings, and the state it may have; not changed.
 
     Collective: all ranks.
     """
@@ -69,7 +75,15 @@ def build_runtime(
     # Where the order of sums is free, a rank's share of the batch is one grain.
     is_canonical = plan.policy.reduction == "canonical"
     num_own_grains = plan.grains_per_rank if is_canonical else 1
+    state = {
+        slot: {
+            parameter.name: member.asnumpy()
+            for parameter, member in zip(optimizer.parameters, members, strict=True)
+        }
+        for slot, members in optimizer.allocated_state.items()
+    }
     groups = _make_groups(plan, comm)
+    memory = np.empty(plan.bytes_per_rank(comm.rank).receive, np.uint8)
     arenas, exchanges = [], []
     for bucket in plan.buckets:
         arena = Arena(
@@ -78,27 +92,19 @@ def build_runtime(
             num_partials=plan.num_partials if bucket.is_trainable else 0,
             updated=_updated(plan, bucket, comm.rank),
         )
+        arena.load_state(state)
         arenas.append(arena)
-        if not bucket.is_trainable:
-            continue
-        ranks = tuple(plan.group(bucket, comm.rank))
-        reducer = None
-        if len(ranks) > 1:
-            reducer = Reducer(
-                groups[ranks],
-                tuple(plan.intervals(bucket)),
-                dtype_named(bucket.dtype).numpy,
-                is_canonical=is_canonical,
+        if bucket.is_trainable:
+            group = groups.get(tuple(plan.group(bucket, comm.rank)))
+            exchanges.append(
+                BucketExchange(
+                    arena,
+                    None if group is None else _reducer(plan, bucket, group, memory),
+                    Stepper(arena, optimizer.rule, settings),
+                    is_sharded=bucket.is_sharded,
+                    scale=comm.size / plan.group_size(bucket),
+                )
             )
-        exchanges.append(
-            BucketExchange(
-                arena,
-                reducer,
-                Stepper(arena, optimizer.rule, settings),
-                is_sharded=bucket.is_sharded,
-                scale=comm.size / len(ranks),
-            )
-        )
     return Runtime(
         arenas=tuple(arenas),
         exchanges=tuple(exchanges),
@@ -109,6 +115,17 @@ def build_runtime(
         ),
         num_grains=num_own_grains * comm.size,
         groups=groups,
+        num_ranks=comm.size,
+    )
+
+
+def _reducer(plan: Plan, bucket: Bucket, group: Communicator, memory: Array) -> Reducer:
+    return Reducer(
+        group,
+        tuple(plan.intervals(bucket)),
+        memory,
+        dtype=dtype_named(bucket.dtype).numpy,
+        is_canonical=plan.policy.reduction == "canonical",
     )
 
 
@@ -122,6 +139,8 @@ def _make_groups(plan: Plan, comm: Communicator) -> dict[tuple[int, ...], Commun
     groups: dict[tuple[int, ...], Communicator] = {}
     for bucket in plan.buckets:
         ranks = tuple(plan.group(bucket, comm.rank))
-        if len(ranks) > 1 and ranks not in groups:
+        if len(ranks) == comm.size > 1:
+            groups[ranks] = comm
+        elif len(ranks) > 1 and ranks not in groups:
             groups[ranks] = comm.group(ranks)
     return groups

@@ -63,5 +63,5 @@ def _place(
             f"{name}: a gradient of {gradient.dtype} cannot be added to a parameter of "
             f"{sink.dtype}; pass real floating-point numbers"
         )
-    if not np.shares_memory(gradient, sink, max_work=1):
+    if gradient is not sink:
         np.copyto(sink, gradient, casting="same_kind")

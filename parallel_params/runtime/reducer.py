@@ -20,6 +20,8 @@ class Reducer:
         comm: the group.
         intervals: what each rank of the group owns, in its order; they cover the
             buffer.
+        memory: bytes to receive in, at least what the plan counts for this bucket;
+            shared by all reducers of a rank, which use it in turn.
         dtype: of the buffer.
         is_canonical: whether the order of the sum is fixed.
     """
@@ -28,8 +30,9 @@ class Reducer:
         self,
         comm: Communicator,
         intervals: tuple[Interval, ...],
-        dtype: "np.dtype[np.generic]",
+        memory: Array,
         *,
+        dtype: "np.dtype[np.generic]",
         is_canonical: bool,
     ) -> None:
         self._comm = comm
@@ -38,7 +41,8 @@ class Reducer:
         own = self._counts[comm.rank]
         self._is_canonical = is_canonical
         rows = comm.size if is_canonical else 1
-        self._received: Array = np.empty((rows, own), dtype)
+        num_bytes = rows * own * dtype.itemsize
+        self._received: Array = memory[:num_bytes].view(dtype).reshape(rows, own)
         self._received_counts = (own,) * comm.size
 
     def reduce_owned(self, buffer: Array) -> Array:
@@ -48,7 +52,7 @@ class Reducer:
             buffer: [numel] this rank's summand; it is only read.
 
         Returns:
-            [owned numel], memory of the reducer, valid until the next call.
+            [owned numel], a view of `memory`, valid until the next reduction.
 
         Collective: every rank of the group, buckets in plan order.
         """
@@ -56,8 +60,9 @@ class Reducer:
             received = self._received.reshape(-1)
             self._comm.all_to_all(buffer, self._counts, received, self._received_counts)
             return tree_sum_rows(self._received)
-        self._comm.reduce_scatter(buffer, self._counts, self._received[0])
-        return self._received[0]
+        total: Array = self._received[0]
+        self._comm.reduce_scatter(buffer, self._counts, total)
+        return total
 
     def reduce_whole(self, buffer: Array) -> None:
         """Replace `buffer` [numel] by its sum over all ranks of the group.

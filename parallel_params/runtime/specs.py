@@ -19,9 +19,10 @@ def collect_parameters(net: Cell | Iterable[Parameter]) -> dict[str, Parameter]:
         PlanError: two parameters have one name, or there is none.
         TypeError: something in `net` is no Parameter.
     """
-    members = net.get_parameters() if isinstance(net, Cell) else net
+    if isinstance(net, Cell):
+        net = tuple(net.get_parameters())
     found: dict[str, Parameter] = {}
-    for member in members:
+    for member in net:
         if not isinstance(member, Parameter):
             raise TypeError(
                 f"a ParameterManager takes a Cell or Parameters, "

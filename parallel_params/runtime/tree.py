@@ -62,7 +62,8 @@ def tree_sum_rows(rows: Array) -> Array:
         for left in range(0, count - stride, 2 * stride):
             rows[left] += rows[left + stride]
         stride *= 2
-    return rows[0]
+    total: Array = rows[0]
+    return total
 
 
 def tree_sum(values: Sequence[float]) -> float:

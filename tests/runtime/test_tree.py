@@ -12,7 +12,7 @@ NUMBERS = st.lists(
 
 
 def sum_as_one_rank_would(grains: list[float]) -> tuple[float, int]:
-    """Add grains one by one as they are computed; return the sum and the buffers used."""
+    """Add grains one by one as they are computed; return the sum and the buffers."""
     buffers: dict[int, float] = {}
 
     def add(target: int, source: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from parallel_params.optim.blocks import fixed_scalars, run_blocks
 from parallel_params.optim.rule import ELEMENT, state_dtype
+from parallel_params.plan.spec import Structure
 from parallel_params.tensor.tape import Array
 
 
@@ -30,7 +31,7 @@ class AdamRule:
     Nesterov.
     """
 
-    structure: ClassVar[str] = ELEMENT
+    structure: ClassVar[Structure] = ELEMENT
     slots: ClassVar[tuple[str, ...]] = ("moment1", "moment2")
 
     beta1: float = 0.9
@@ -86,7 +87,7 @@ class AdamWRule:
     `torch.optim.AdamW`.
     """
 
-    structure: ClassVar[str] = ELEMENT
+    structure: ClassVar[Structure] = ELEMENT
     slots: ClassVar[tuple[str, ...]] = ("moment1", "moment2")
 
     beta1: float = 0.9
@@ -127,7 +128,7 @@ class AdamWeightDecayRule:
     Source: Devlin et al., BERT (2019), as in `mindspore.nn.AdamWeightDecay`.
     """
 
-    structure: ClassVar[str] = ELEMENT
+    structure: ClassVar[Structure] = ELEMENT
     slots: ClassVar[tuple[str, ...]] = ("adam_m", "adam_v")
 
     beta1: float = 0.9

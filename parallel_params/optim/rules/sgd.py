@@ -8,6 +8,7 @@ import numpy as np
 
 from parallel_params.optim.blocks import fixed_scalars, run_blocks
 from parallel_params.optim.rule import ELEMENT, state_dtype
+from parallel_params.plan.spec import Structure
 from parallel_params.tensor.tape import Array
 
 
@@ -23,7 +24,7 @@ class SgdRule:
     as in `torch.optim.SGD` and `mindspore.nn.SGD`.
     """
 
-    structure: ClassVar[str] = ELEMENT
+    structure: ClassVar[Structure] = ELEMENT
 
     momentum: float = 0.0
     dampening: float = 0.0
@@ -70,7 +71,7 @@ class MomentumRule:
     `mindspore.nn.Momentum`.
     """
 
-    structure: ClassVar[str] = ELEMENT
+    structure: ClassVar[Structure] = ELEMENT
     slots: ClassVar[tuple[str, ...]] = ("moments",)
 
     momentum: float
