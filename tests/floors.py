@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 PACKAGE = "parallel_params"
 ROOT = Path(__file__).parents[1] / PACKAGE
@@ -30,6 +31,8 @@ FLOORS = {
     "__main__": 7,
     "__init__": 7,
 }
+
+Node = TypeVar("Node", bound=ast.AST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +71,20 @@ class Module:
         """Its syntax tree."""
         return _parse(self.path)
 
-    def imports(self) -> Iterator[Import]:
+    def imports(self) -> tuple[Import, ...]:
         """All imports, those inside functions too."""
-        yield from _imports(self.tree(), is_typing_only=False, is_at_top=True)
+        return _all_imports(self.path)
+
+    def nodes(self, kind: type[Node]) -> Iterator[Node]:
+        """All nodes of a kind."""
+        for node in ast.walk(self.tree()):
+            if isinstance(node, kind):
+                yield node
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """All functions, nested ones too."""
-        for node in ast.walk(self.tree()):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node
+        yield from self.nodes(ast.FunctionDef)
+        yield from self.nodes(ast.AsyncFunctionDef)
 
 
 @cache
@@ -86,8 +94,18 @@ def modules() -> tuple[Module, ...]:
 
 
 @cache
+def _names() -> frozenset[str]:
+    return frozenset(module.name for module in modules())
+
+
+@cache
 def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def _all_imports(path: Path) -> tuple[Import, ...]:
+    return tuple(_imports(_parse(path), is_typing_only=False, is_at_top=True))
 
 
 def _imports(
@@ -125,7 +143,7 @@ def imported_modules(module: Module, *, at_top: bool) -> set[str]:
         module: whose imports.
         at_top: only those that run when the module is imported.
     """
-    known = {other.name for other in modules()}
+    known = _names()
     found: set[str] = set()
     for item in module.imports():
         if item.is_typing_only or (at_top and not item.is_at_top):
