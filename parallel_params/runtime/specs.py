@@ -19,10 +19,9 @@ def collect_parameters(net: Cell | Iterable[Parameter]) -> dict[str, Parameter]:
         PlanError: two parameters have one name, or there is none.
         TypeError: something in `net` is no Parameter.
     """
-    if isinstance(net, Cell):
-        net = tuple(net.get_parameters())
+    members = [*net.get_parameters()] if isinstance(net, Cell) else [*net]
     found: dict[str, Parameter] = {}
-    for member in net:
+    for member in members:
         if not isinstance(member, Parameter):
             raise TypeError(
                 f"a ParameterManager takes a Cell or Parameters, "
