@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from parallel_params.tensor.tape import AccumulatorLeaf, Array, Node, state
+from parallel_params.tensor.tape import AccumulatorLeaf, Array, Node, is_recording
 
 
 def sweep_ambient(root: Node, seed: Array) -> None:
@@ -15,7 +15,7 @@ def sweep_ambient(root: Node, seed: Array) -> None:
     Raises:
         RuntimeError: a frame is open, or part of what led to `root` was swept before.
     """
-    if state.depth:
+    if is_recording():
         raise RuntimeError(
             "backward() cannot run inside value_and_grad: the gradient is what that "
             "returns"

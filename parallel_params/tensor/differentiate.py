@@ -1,4 +1,4 @@
-"""One run of a function on a frame of its own, and its gradients as they were asked for.
+"""One run of a function on a frame of its own, and its gradients as asked for.
 
 What may be asked for is in `tensor/grad.py`.
 """

@@ -17,8 +17,8 @@ from parallel_params.tensor.tape import (
     Node,
     SinkLeaf,
     Tracked,
+    local,
     next_ordinal,
-    state,
 )
 
 Gradient = Tracked | Array | None
@@ -47,22 +47,24 @@ class Frame:
         self._sinks = sinks
 
     def __enter__(self) -> "Frame":
-        self._start = len(state.nodes)
-        self._outer_floor = state.floor
-        if state.depth == 0 or state.floor == PAUSED:
-            state.floor = next_ordinal()
-        self._floor = next_ordinal()
+        here = local.recording
+        self._recording = here
+        self._start = len(here.nodes)
+        self._outer_floor = here.floor
+        self._ordinal = next_ordinal()  # of all leaves; below that of every other node
+        if here.depth == 0 or here.floor == PAUSED:
+            here.floor = self._ordinal
         self._num_leaves_on_tape = 0
         self._outer_nodes = [weight._node for weight in self._weights]
         self._leaves: list[Node] = []
-        for i, weight in enumerate(self._weights):
-            if self._sinks is not None and state.depth == 0:
-                leaf: Node = SinkLeaf(next_ordinal(), self._sinks[i])
+        if self._sinks is not None and here.depth == 0:
+            for weight, sink in zip(self._weights, self._sinks, strict=True):
+                weight._node = leaf = SinkLeaf(self._ordinal, sink)
                 self._leaves.append(leaf)
-            else:
-                leaf = self._add_leaf(weight)
-            weight._node = leaf
-        state.depth += 1
+        else:
+            for weight in self._weights:
+                weight._node = self._add_leaf(weight)
+        here.depth += 1
         return self
 
     def __exit__(
@@ -71,19 +73,16 @@ class Frame:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        state.depth -= 1
-        state.floor = self._outer_floor
-        for weight, node in zip(
-            reversed(self._weights), reversed(self._outer_nodes), strict=True
-        ):
-            weight._node = node
-        if state.depth == 0 or error is not None:
-            for node in state.nodes[self._start :]:
+        here = self._recording
+        here.depth -= 1
+        here.floor = self._outer_floor
+        # Backwards, so that a weight named twice gets back what it had at first.
+        for i in range(len(self._weights) - 1, -1, -1):
+            self._weights[i]._node = self._outer_nodes[i]
+        if here.depth == 0 or error is not None:
+            for node in here.nodes[self._start :]:
                 _bury(node)
-            del state.nodes[self._start :]
-        for leaf in self._leaves:
-            if state.depth == 0:
-                _bury(leaf)
+            del here.nodes[self._start :]
 
     def add_input(self, alias: Tracked, source: Tracked) -> None:
         """Track `alias`, a tensor over the array of `source`, as one more leaf.
@@ -94,11 +93,12 @@ class Frame:
 
     def _add_leaf(self, source: Tracked) -> Node:
         """Make a leaf which, for the frames around this one, passes on to `source`."""
+        here = self._recording
         outer = source._node
-        if outer is not None and outer.ordinal < state.floor:
+        if outer is not None and outer.ordinal < here.floor:
             outer = None
-        leaf = DeepNode(next_ordinal(), (outer,), _pass_on, _pass_on_deep, (source,))
-        state.nodes.append(leaf)
+        leaf = DeepNode(self._ordinal, (outer,), _pass_on, _pass_on_deep, (source,))
+        here.nodes.append(leaf)
         self._leaves.append(leaf)
         self._num_leaves_on_tape += 1
         return leaf
@@ -122,9 +122,9 @@ class Frame:
         mine = [
             (root._node, seed)
             for root, seed in seeds
-            if root._node is not None and root._node.ordinal > self._floor
+            if root._node is not None and root._node.ordinal >= self._ordinal
         ]
-        if state.depth > 1:
+        if self._recording.depth > 1:
             return self._sweep_recorded(mine)
         for node, seed in mine:
             node.add(seed._array)
@@ -132,11 +132,10 @@ class Frame:
         return [leaf.take() for leaf in self._leaves]
 
     def _sweep_popping(self) -> None:
-        nodes = state.nodes
+        nodes = self._recording.nodes
         start = self._start + self._num_leaves_on_tape
-        pop = nodes.pop
         while len(nodes) > start:
-            node = pop()
+            node = nodes.pop()
             grad, vjp, inputs = node.grad, node.vjp, node.inputs
             # The result may live on in a caller's hands; what led to it must not.
             node.ordinal = DEAD
@@ -145,7 +144,11 @@ class Frame:
             if grad is None or vjp is None:
                 continue
             for parent, part in zip(inputs, vjp(grad)):  # noqa: B905 - 0.2 us an op
-                if parent is not None and part is not None:
+                if parent is None or part is None:
+                    continue
+                if parent.grad is None and type(parent) is Node:
+                    parent.grad = part  # what add() does, without the call
+                else:
                     parent.add(part)
 
     def _sweep_recorded(self, seeds: list[tuple[Node, Tracked]]) -> list[Gradient]:
@@ -154,7 +157,7 @@ class Frame:
         for root, seed in seeds:
             _gather(grads, root, seed)
         start = self._start + self._num_leaves_on_tape
-        for node in reversed(state.nodes[start:]):
+        for node in reversed(self._recording.nodes[start:]):
             if node not in grads or not isinstance(node, DeepNode):
                 continue
             if node.higher is None:
@@ -163,7 +166,7 @@ class Frame:
                 )
             parts = node.higher(grads.pop(node), *node.tensors)
             for parent, part in zip(node.inputs, parts, strict=True):
-                if parent is None or part is None or parent.ordinal < self._floor:
+                if parent is None or part is None or parent.ordinal < self._ordinal:
                     continue
                 _gather(grads, parent, part)
         return [grads.get(leaf) for leaf in self._leaves]

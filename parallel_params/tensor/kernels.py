@@ -27,8 +27,11 @@ def blocks(numel: int) -> Iterator[slice]:
 def relu(x: Array, out: Array) -> None:
     """Write max(x, 0) into `out`; both C-contiguous, of one shape."""
     # Against an array of zeros: against the scalar it is three times slower.
+    if x.size <= BLOCK:
+        np.maximum(x, np.zeros(x.shape, x.dtype), out=out)
+        return
     flat, into = x.reshape(-1), out.reshape(-1)
-    zeros = np.zeros(min(BLOCK, flat.size), x.dtype)
+    zeros = np.zeros(BLOCK, x.dtype)
     for part in blocks(flat.size):
         block = flat[part]
         np.maximum(block, zeros[: block.size], out=into[part])

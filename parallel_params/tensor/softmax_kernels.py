@@ -8,8 +8,6 @@ of a reduction over short rows.
 All arrays are C-contiguous; results never share memory with inputs.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from parallel_params.tensor.kernels import BLOCK
@@ -19,11 +17,8 @@ from parallel_params.tensor.tape import Array
 _FAINT = 1e-20
 
 
-def _row_blocks(x: Array) -> Iterator[slice]:
-    rows, width = x.shape
-    step = max(1, BLOCK // max(1, width))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
+def _block_rows(x: Array) -> int:
+    return max(1, BLOCK // x.shape[1])
 
 
 def _exponentials(x: Array, e: Array, ones: Array) -> tuple[Array, Array]:
@@ -31,7 +26,7 @@ def _exponentials(x: Array, e: Array, ones: Array) -> tuple[Array, Array]:
     top = np.asarray(np.maximum.reduce(x, None))
     np.subtract(x, top, e)
     np.exp(e, e)
-    sums: Array = e @ ones
+    sums: Array = e.dot(ones)
     if not np.minimum.reduce(sums) >= _FAINT:  # also where nan or infinity has spread
         top = np.maximum.reduce(x, 1, keepdims=True)
         np.subtract(x, top, e)
@@ -43,46 +38,51 @@ def _exponentials(x: Array, e: Array, ones: Array) -> tuple[Array, Array]:
 def softmax(x: Array, out: Array) -> None:
     """Write the softmax of every row into `out`; both [rows, width], width > 0."""
     ones = np.ones(x.shape[1], x.dtype)
-    with np.errstate(invalid="ignore"):
-        for rows in _row_blocks(x):
-            sums, _ = _exponentials(x[rows], out[rows], ones)
-            np.divide(out[rows], sums[:, None], out[rows])
+    step = _block_rows(x)
+    for start in range(0, len(x), step):
+        e = out[start : start + step]
+        sums, _ = _exponentials(x[start : start + step], e, ones)
+        np.divide(e, sums[:, None], e)
 
 
 def log_softmax(x: Array, out: Array) -> None:
     """Write log(softmax(row)) for every row; both [rows, width], width > 0."""
     ones = np.ones(x.shape[1], x.dtype)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for rows in _row_blocks(x):
-            sums, top = _exponentials(x[rows], out[rows], ones)
-            np.subtract(x[rows], top, out[rows])
-            np.subtract(out[rows], np.log(sums)[:, None], out[rows])
+    step = _block_rows(x)
+    for start in range(0, len(x), step):
+        block, e = x[start : start + step], out[start : start + step]
+        sums, top = _exponentials(block, e, ones)
+        np.subtract(block, top, e)
+        np.subtract(e, np.log(sums)[:, None], e)
 
 
-def cross_entropy(x: Array, labels: Array, grad: Array) -> Array:
+def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
     """Return log(sum(exp(row))) - row[label] of every row.
 
     Args:
         x: [rows, classes] logits, classes > 0.
         labels: [rows] of an integer type, each in [0, classes).
-        grad: [rows, classes] receives softmax minus the one-hot labels.
+        grad: [rows, classes] receives softmax minus the one-hot labels, times `scale`.
+        scale: what the gradient is multiplied by.
 
     Returns:
         [rows] of the type of `x`.
     """
     rows, classes = x.shape
-    ones = np.ones(classes, x.dtype)
-    losses = np.empty(rows, x.dtype)
+    ones = np.empty(classes, x.dtype)
+    ones.fill(1)
+    factor = np.array(scale, x.dtype)
     at = np.arange(0, rows * classes, classes)
     np.add(at, labels, at, casting="unsafe")  # uint64 labels were checked to be small
-    picked = x.reshape(-1).take(at)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for part in _row_blocks(x):
-            e = grad[part]
-            sums, top = _exponentials(x[part], e, ones)
-            np.divide(e, sums[:, None], e)
-            loss = losses[part]
-            np.subtract(top.reshape(-1), picked[part], loss)
-            np.add(loss, np.log(sums), loss)
-    grad.reshape(-1)[at] -= np.asarray(1, x.dtype)
+    losses = x.reshape(-1).take(at)
+    step = _block_rows(x)
+    for start in range(0, rows, step):
+        stop = start + step
+        e, loss = grad[start:stop], losses[start:stop]
+        sums, top = _exponentials(x[start:stop], e, ones)
+        np.subtract(top.reshape(-1), loss, loss)
+        np.add(loss, np.log(sums), loss)
+        np.divide(factor, sums, sums)
+        np.multiply(e, sums[:, None], e)
+    grad.reshape(-1)[at] -= factor
     return losses

@@ -141,28 +141,31 @@ PAUSED = 1 << 62  # a floor above every ordinal
 next_ordinal = itertools.count().__next__
 
 
-class State(threading.local):
-    """What this thread is recording; ranks of a thread world are threads."""
+class Recording:
+    """What one thread is recording."""
+
+    __slots__ = ("depth", "floor", "nodes")
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[Node] = []  # of all open frames, in order of creation
         self.depth = 0  # how many frames are open
         # Nodes below the floor belong to nobody who asked: they are constants.
         self.floor = AMBIENT
 
 
-state = State()
+class _Local(threading.local):
+    """A recording per thread, because the ranks of a thread world are threads."""
+
+    def __init__(self) -> None:
+        self.recording = Recording()
+
+
+local = _Local()
 
 
 def is_recording() -> bool:
     """Return whether a frame is open on this thread."""
-    return state.depth > 0
-
-
-def is_tracked(tensor: Tracked) -> bool:
-    """Return whether a gradient with respect to `tensor` is wanted."""
-    node = tensor._node
-    return node is not None and node.ordinal >= state.floor
+    return local.recording.depth > 0
 
 
 def is_nested() -> bool:
@@ -171,7 +174,13 @@ def is_nested() -> bool:
     Fused operators, whose derivative is bare array code, then step back for the single
     operators they are made of.
     """
-    return state.depth > 1
+    return local.recording.depth > 1
+
+
+def is_tracked(tensor: Tracked) -> bool:
+    """Return whether a gradient with respect to `tensor` is wanted."""
+    node = tensor._node
+    return node is not None and node.ordinal >= local.recording.floor
 
 
 def record(
@@ -190,7 +199,7 @@ def record(
         higher: the same in terms of tensors, `(gradient, out, *inputs)`, so that the
             derivative can be differentiated; None forbids higher orders.
     """
-    here = state
+    here = local.recording
     floor = here.floor
     parents: list[Node | None] = []
     is_wanted = False
@@ -213,11 +222,20 @@ def record(
 
 
 class pause:  # noqa: N801 - used like a function: `with pause():`
-    """Record nothing in this block, on this thread."""
+    """Record nothing in this block, on this thread.
+
+    >>> from parallel_params.tensor import Tensor, no_grad
+    >>> x = Tensor(2.0).requires_grad_()
+    >>> with no_grad():
+    ...     y = x * x
+    >>> y.requires_grad
+    False
+    """
 
     def __enter__(self) -> None:
-        self._floor = state.floor
-        state.floor = PAUSED
+        self._recording = local.recording
+        self._floor = self._recording.floor
+        self._recording.floor = PAUSED
 
     def __exit__(self, *_: object) -> None:
-        state.floor = self._floor
+        self._recording.floor = self._floor

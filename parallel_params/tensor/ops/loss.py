@@ -48,30 +48,33 @@ def cross_entropy(
     x, t = as_operand(input, "cross_entropy"), as_operand(target, "cross_entropy")
     logits, labels = x._array, t._array
     check_reduction(reduction, "cross_entropy")
-    if (
-        logits.ndim != 2
-        or labels.shape != logits.shape[:1]
-        or labels.dtype.kind not in "iu"
-        or logits.dtype.kind != "f"
-        or logits.itemsize == 2
-        or weight is not None
-        or label_smoothing != 0.0
+    is_plain = (
+        weight is not None
         or reduction == "none"
+        or label_smoothing != 0.0
+        or logits.ndim != 2
+        or logits.dtype.char not in "fd"
+        or labels.dtype.kind not in "iu"
+        or labels.shape != logits.shape[:1]
         or not labels.size
         or not _in_range(labels, logits.shape[1])
         or tape.is_nested()
-    ):
+    )
+    if is_plain:
         return plain_cross_entropy(
             x, t, weight, ignore_index, reduction, label_smoothing
         )
     rows = np.ascontiguousarray(logits)
+    scale = 1.0 / len(rows) if reduction == "mean" else 1.0
     grad = np.empty_like(rows)
-    losses = softmax_kernels.cross_entropy(rows, labels, grad)
-    out = np.asarray(np.add.reduce(losses))
-    scale = np.asarray(1.0 / rows.shape[0] if reduction == "mean" else 1.0, rows.dtype)
-    np.multiply(out, scale, out)
-    # The closure runs once, so the gradient may be finished where it lies.
-    return result(out, (x,), lambda g: (np.multiply(grad, g * scale, grad),))
+    losses = softmax_kernels.cross_entropy(rows, labels, grad, scale)
+    out = np.multiply(np.add.reduce(losses), np.array(scale, rows.dtype))
+
+    def vjp(g: Array) -> tuple[Array]:
+        # This runs once, so the gradient may be finished where it lies.
+        return (grad if g == 1 else np.multiply(grad, g, grad),)
+
+    return result(out, (x,), vjp)
 
 
 def _in_range(labels: Array, classes: int) -> bool:
@@ -100,9 +103,7 @@ def mse_loss(
     check_reduction(reduction, "mse_loss")
     a, b = pair(input, target, "mse_loss")
     x, y = a._array, b._array
-    is_plain = (
-        x.shape != y.shape or not x.size or x.dtype.kind != "f" or x.itemsize == 2
-    )
+    is_plain = x.shape != y.shape or not x.size or x.dtype.char not in "fd"
     if is_plain or reduction == "none" or tape.is_nested():
         difference = a - b
         return reduced(difference * difference, reduction)

@@ -5,6 +5,8 @@ Products of tensors of two element types are refused, as in MindSpore: a silent 
 a weight would double its memory.
 """
 
+import math
+
 import numpy as np
 
 from parallel_params.tensor import tape
@@ -127,7 +129,8 @@ def linear(
     if tape.is_nested() or a._array.dtype.kind != "f" or a._array.itemsize == 2:
         return _plain_linear(a, weight, bias, activation)
     array, w = a._array, weight._array
-    rows = array if array.ndim == 2 else array.reshape(-1, w.shape[1])
+    num_rows = math.prod(array.shape[:-1])
+    rows = array if array.ndim == 2 else array.reshape(num_rows, w.shape[1])
     out = np.matmul(rows, w.T)
     inputs: tuple[Tensor, ...] = (a, weight)
     if bias is not None:
@@ -136,10 +139,10 @@ def linear(
     nodes = a._node, weight._node, None if bias is None else bias._node
     slope: Slope | None = None
     if activation is not None:
-        slope = FUSED[activation](out, any(n is not None for n in nodes))
+        slope = FUSED[activation](out, nodes != (None, None, None))
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
-        grad = g if g.ndim == 2 else g.reshape(-1, w.shape[0])
+        grad = g if g.ndim == 2 else g.reshape(num_rows, w.shape[0])
         if slope is not None:
             grad = slope(grad)
         return _linear_grads(grad, array, rows, w, nodes)
