@@ -46,6 +46,8 @@ class BarProgress:
         self._clock = clock
         self._drawn_at = clock()
         self._bar.start()
+        # rich hides it, and a world that is ended could not show it again.
+        screen.show_cursor(True)
 
     def advance(self, step: int) -> None:
         """Move the bar, ten times a second at most."""

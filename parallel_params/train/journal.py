@@ -105,6 +105,11 @@ class Journal:
             del facts["test_accuracy"]
         self._folder.append_json("metrics.jsonl", facts)
 
+    def stop(self) -> None:
+        """End the display of progress, also when the run failed."""
+        assert self._progress is not None, "a journal is opened first"
+        self._progress.close()
+
     def close(
         self, result: TrainResult, weights: bytes, verdict: Verdict, traffic: str
     ) -> None:
@@ -116,8 +121,6 @@ class Journal:
             verdict: of the final weights.
             traffic: what was sharded where and what was sent, as text.
         """
-        assert self._progress is not None, "a journal is opened first"
-        self._progress.close()
         summary = {**dataclasses.asdict(result), "folder": str(result.folder)}
         self._folder.write_bytes("model.safetensors", weights)
         self._folder.write_json("result.json", summary)

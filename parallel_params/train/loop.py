@@ -79,7 +79,10 @@ def train(
             manager.plan, describe_environment(comm), trainee.rates, source=source
         )
         course = _Course(job, trainee, manager, samples, journal, clock)
-        course.run()
+        try:
+            course.run()
+        finally:
+            journal.stop()
         log.info("%d steps in %.3f s", manager.num_steps, course.seconds)
         return _finish(course, manager, trainee, journal)
 

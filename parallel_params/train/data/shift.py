@@ -29,8 +29,9 @@ def shift_pictures(
     num = len(pictures)
     draws = Stream((seed, "shift")).uniform(2 * start, 2 * (start + num))
     moves = ((2.0 * draws - 1.0) * most).astype(np.float32).reshape(num, 2, 1, 1)
-    moved = _move_down(pictures, moves[:, 0])
-    return _move_down(moved.swapaxes(1, 2), moves[:, 1]).swapaxes(1, 2)
+    moved = _move_down(pictures, moves[:, 0]).swapaxes(1, 2)
+    shifted: NDArray[np.float32] = _move_down(moved, moves[:, 1]).swapaxes(1, 2)
+    return shifted
 
 
 def _move_down(
