@@ -73,7 +73,7 @@ class Cell(Habits):
             self._set_tuple(name, value)
         elif isinstance(value, Cell):
             self._set_cell(name, value)
-        elif name in own["_params"] and name in own:
+        elif isinstance(own.get(name), Parameter):
             self._set_parameter_data(name, value)
         elif name in own["_cells"] and value is not None:
             raise TypeError(
@@ -95,23 +95,36 @@ class Cell(Habits):
         if name in own["_tuples"]:
             for key in own["_tuples"].pop(name):
                 own["_params"].pop(key, None)
-        elif name in own:
-            own["_params"].pop(name, None)
+        elif isinstance(own.get(name), Parameter):
+            del own["_params"][name]
+        else:
             own["_cells"].pop(name, None)
 
-    def _refuse_other(self, name: str, registry: str, what: str) -> None:
-        """Raise TypeError if attribute `name` is something else than `what`."""
+    def _refuse_other(self, name: str, register: str) -> None:
+        """Raise TypeError if attribute `name` is in another register than this one."""
         own = self.__dict__
-        if own.get(name) is not None and name not in own[registry]:
+        registers = {
+            "_params": isinstance(own.get(name), Parameter),
+            "_cells": name in own["_cells"],
+            "_tuples": name in own["_tuples"],
+        }
+        registers.pop(register)
+        if any(registers.values()):
             raise TypeError(
-                f"{self._label(name)} is already a {type(own[name]).__name__}; delete "
-                f"it before making it a {what}"
+                f"{self._label(name)} is a {type(own[name]).__name__}; delete it before "
+                "assigning something of another kind"
             )
 
     def _set_parameter(self, name: str, parameter: Parameter) -> None:
-        self._refuse_other(name, "_params", "Parameter")
-        if self.__dict__.get(name) is None:
-            self.__dict__.pop(name, None)
+        own = self.__dict__
+        self._refuse_other(name, "_params")
+        if own.get(name) is None:
+            own.pop(name, None)
+        elif not isinstance(own[name], Parameter):
+            raise TypeError(
+                f"{self._label(name)} is already a {type(own[name]).__name__}; delete "
+                "it before making it a Parameter"
+            )
         self.insert_param_to_cell(name, parameter)
 
     def insert_param_to_cell(
@@ -127,8 +140,9 @@ class Cell(Habits):
             raise KeyError("a parameter cannot be registered under an empty name")
         if check_name_contain_dot and "." in param_name:
             raise KeyError(f"a parameter's attribute has no dot: {param_name!r}")
-        params = self.__dict__["_params"]
-        if hasattr(self, param_name) and param_name not in params:
+        own, params = self.__dict__, self.__dict__["_params"]
+        is_parameter = isinstance(own.get(param_name), Parameter)
+        if not is_parameter and (param_name in own or hasattr(type(self), param_name)):
             raise KeyError(
                 f"{self._label(param_name)} is an attribute already; choose another "
                 "name for the parameter"
@@ -139,7 +153,7 @@ class Cell(Habits):
                 f"{type(param).__name__}"
             )
         known = params.get(param_name)
-        if known is not None and known is not param and param_name not in self.__dict__:
+        if known is not None and known is not param and not is_parameter:
             raise ValueError(
                 f"{self._label(param_name)} is another Parameter than the one that a "
                 f"ParameterTuple of this cell holds, but its name {param_name!r} "
@@ -147,8 +161,7 @@ class Cell(Habits):
             )
         if param.name == DEFAULT_NAME:
             param.name = self.__dict__["_prefix"] + param_name
-        params[param_name] = param
-        self.__dict__[param_name] = param
+        params[param_name] = own[param_name] = param
 
     def _set_parameter_data(self, name: str, value: object) -> None:
         parameter: Parameter = self.__dict__["_params"][name]
@@ -164,7 +177,7 @@ class Cell(Habits):
         parameter.set_data(value)
 
     def _set_tuple(self, name: str, members: ParameterTuple) -> None:
-        self._refuse_other(name, "_tuples", "ParameterTuple")
+        self._refuse_other(name, "_tuples")
         self._unregister(name)
         params = self.__dict__["_params"]
         self.__dict__["_unnamed"].number(members)
@@ -182,7 +195,7 @@ class Cell(Habits):
         self.__dict__[name] = members
 
     def _set_cell(self, name: str, cell: "Cell") -> None:
-        self._refuse_other(name, "_cells", "cell")
+        self._refuse_other(name, "_cells")
         if self.__dict__["_auto_prefix"]:
             cell._prefix_names(f"{self.__dict__['_prefix']}{name}.")
         self.__dict__["_cells"][name] = cell

@@ -191,13 +191,19 @@ def test_assigning_other_things_to_a_parameter_is_refused(
     assert names(cell) == ["a"]
 
 
-@pytest.mark.parametrize("value", [Parameter([1.0]), Cell()], ids=["parameter", "cell"])
-def test_a_plain_attribute_does_not_become_registered(value: object) -> None:
+def test_a_number_does_not_become_a_parameter() -> None:
     cell = Holder(a=3, later=None)
     with pytest.raises(TypeError, match="already a int"):
-        cell.a = value
-    cell.later = value
-    assert cell.later is value
+        cell.a = Parameter([1.0])
+    cell.later = Parameter([1.0])
+    assert names(cell) == ["later"]
+
+
+def test_a_plain_attribute_becomes_a_cell_or_a_tuple() -> None:
+    cell = Holder(a=3, b=[])
+    cell.a = Fc()
+    cell.b = nn.ParameterTuple([Parameter([1.0], name="w")])
+    assert names(cell) == ["w", "a.weight", "a.bias"]
 
 
 def test_parameters_and_cells_do_not_take_each_others_place() -> None:
@@ -206,8 +212,9 @@ def test_parameters_and_cells_do_not_take_each_others_place() -> None:
         cell.a = Fc()
     with pytest.raises(TypeError):
         cell.c = Parameter([1.0])
-    with pytest.raises(TypeError):
-        cell.c = 3
+    for other in (3, nn.ParameterTuple([])):
+        with pytest.raises(TypeError):
+            cell.c = other
     cell.c = None
     assert names(cell) == ["a"]
 

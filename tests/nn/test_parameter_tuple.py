@@ -140,3 +140,15 @@ def test_a_clash_on_a_cell_names_both_attributes() -> None:
         cell.b = Parameter([1.0])
     cell.same = ParameterTuple([cell.a])
     assert list(cell.parameters_dict()) == ["a", "b"]
+
+
+def test_a_member_does_not_take_the_name_of_an_attribute() -> None:
+    cell = Cell()
+    cell.scale = 1.0
+    cell.weights = made = ParameterTuple(named("scale", "training"))
+    cell.scale = 2.0
+    assert cell.scale == 2.0
+    assert list(cell.get_parameters()) == list(made)
+    del cell.scale
+    assert list(cell.get_parameters()) == list(made)
+    assert getattr(cell, "scale") is made[0]  # noqa: B009 - mypy thinks it is 2.0
