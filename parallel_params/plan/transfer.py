@@ -136,26 +136,27 @@ def _find_sources(old: Plan, need: Piece, slice_index: int) -> Iterator[Piece]:
         yield need
         return
     wanted = need.interval.shift(extent.interval.start)
-    at_hand = _held_by(old, bucket, need, slice_index).intersect(wanted)
+    if _holds(old, bucket, need, wanted, slice_index):
+        yield replace(need, source=need.target)
+        return
     start = wanted.start
     while start < wanted.stop:
-        if at_hand.start <= start < at_hand.stop:
-            source, stop = need.target, at_hand.stop
-        else:
-            source, stop = _owner(old, bucket, start, slice_index)
-            if start < at_hand.start:
-                stop = min(stop, at_hand.start)
+        source, stop = _owner(old, bucket, start, slice_index)
         part = Interval(start, min(stop, wanted.stop))
         yield _cut(need, part.shift(-extent.interval.start), source)
         start = part.stop
 
 
-def _held_by(old: Plan, bucket: Bucket, need: Piece, slice_index: int) -> Interval:
-    """Return what the target itself held under the old plan, of the same slice."""
-    is_there = need.target < old.mesh.size and slice_index == old.mesh.slice_index(
-        need.target, bucket.axes
-    )
-    return old.held(bucket, need.kind, need.target) if is_there else Interval(0, 0)
+def _holds(
+    old: Plan, bucket: Bucket, need: Piece, wanted: Interval, slice_index: int
+) -> bool:
+    """Tell whether the target itself held all that is wanted, of the same slice."""
+    rank = need.target
+    if rank >= old.mesh.size:
+        return False
+    if slice_index != old.mesh.slice_index(rank, bucket.axes):
+        return False
+    return old.held(bucket, need.kind, rank).intersect(wanted) == wanted
 
 
 def _owner(

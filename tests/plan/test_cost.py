@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
-from strategies import plans
+from strategies import MESHES, plans
 
 from parallel_params.plan.announce import Purpose
-from parallel_params.plan.cost import Machine, estimate
+from parallel_params.plan.cost import Machine, RankClass, estimate
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan, make_plan
 from parallel_params.plan.policy import Level, Policy
@@ -40,6 +40,35 @@ def test_the_fullest_node_is_the_fullest_of_all(plan: Plan) -> None:
     assert estimate(plan).node_bytes == max(nodes)
 
 
+def class_of(plan: Plan, rank: int) -> RankClass:
+    (found,) = [each for each in estimate(plan).classes if rank in each.ranks]
+    return found
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=lambda m: f"{m}/{m.ranks_per_node}")
+def test_classes_and_nodes_are_right_on_every_mesh(mesh: Mesh) -> None:
+    specs = [
+        adam("w", 65),
+        replace(adam("own", 65), layerwise_parallel=True),
+        replace(adam("own matrix", 3, 3), layerwise_parallel=True, structure="matrix"),
+    ]
+    plan = make_plan(specs, mesh, Policy(shard_threshold_bytes=0))
+    nodes = [0] * mesh.num_nodes
+    for rank in range(mesh.size):
+        found = class_of(plan, rank)
+        assert found.bytes_held == plan.bytes_per_rank(rank)
+        assert found.bytes_sent == sum(c.bytes_sent for c in plan.collectives(rank))
+        nodes[mesh.node(rank)] += found.bytes_held.total
+    assert estimate(plan).node_bytes == max(nodes)
+
+
+def test_the_fullest_node_may_be_one_in_the_middle() -> None:
+    # Rank 0 owns nothing and the last node has two ranks: ranks 3 to 5 are fullest.
+    mesh = Mesh(data=8, ranks_per_node=3)
+    plan = make_plan([adam("w", 7 * 64)], mesh, Policy(shard_threshold_bytes=0))
+    assert estimate(plan).node_bytes == 3 * plan.bytes_per_rank(1).total
+
+
 def adam(name: str, *shape: int) -> ParamSpec:
     return ParamSpec(name, shape, state_slots=("m", "v"))
 
@@ -54,6 +83,22 @@ def test_bytes_of_adam_are_the_textbook_ones() -> None:
         held = make_plan(plan.params, plan.mesh, policy).bytes_per_rank(0)
         assert held.weight + held.gradient + held.state == numel * per_element
         assert held.total == held.weight + held.gradient + held.state + held.work
+
+
+def test_work_buffers_are_what_buckets_in_use_need_at_their_worst() -> None:
+    # Two buckets of 512 and 256 bytes over two ranks.
+    specs = [adam("w", 64), adam("v", 128)]
+    policy = Policy(shard_threshold_bytes=0, bucket_bytes=512, alignment=1)
+    in_flight = []
+    for level in Level:
+        policy = replace(policy, level=level)
+        plan = make_plan(specs, Mesh(data=2), policy)
+        held = plan.bytes_per_rank(0)
+        assert held.receive == 512  # two pieces of 256 bytes
+        in_flight.append(held.in_flight)
+    # Level 2: the first gradient whole, 512, is 128 more than both halves, 384.
+    # Level 3: also the other half of the first weight, 256.
+    assert in_flight == [0, 0, 128, 128 + 256]
 
 
 def test_canonical_reduction_of_many_grains_keeps_partial_sums() -> None:

@@ -157,6 +157,14 @@ def test_owners_of_matrices_differ_by_at_most_the_dearest_one(plan: Plan) -> Non
         assert max(loads) - min(loads) <= dearest
 
 
+def test_equal_matrices_are_dealt_out_evenly_over_many_buckets() -> None:
+    specs = [ParamSpec(f"{i}", (8, 8), structure="matrix") for i in range(20)]
+    plan = make_plan(specs, Mesh(data=3), Policy(bucket_bytes=3 * 256))
+    assert len(plan.buckets) == 7
+    owned = [sum(plan.owned(b, rank).numel for b in plan.buckets) for rank in range(3)]
+    assert sorted(owned) == [6 * 64, 7 * 64, 7 * 64]
+
+
 @laws
 @given(plan=plans(structures=["row"]))
 def test_rows_are_never_cut(plan: Plan) -> None:
@@ -348,6 +356,36 @@ def test_no_bucket_exceeds_its_size_unless_one_parameter_does(plan: Plan) -> Non
         assert (
             bucket.weight_bytes <= plan.policy.bucket_bytes or len(with_elements) == 1
         )
+
+
+def bucket_names(plan: Plan) -> list[list[str]]:
+    return [[extent.name for extent in bucket.extents] for bucket in plan.buckets]
+
+
+def test_fusion_numbers_say_who_may_travel_together() -> None:
+    fusions = (1, 2, 0, 1, 2, 0, 1)
+    specs = [ParamSpec(str(i), (4,), comm_fusion=n) for i, n in enumerate(fusions)]
+    plan = make_plan(specs, Mesh(data=2), Policy())
+    # Ordered by the first declared member, which is the last to be ready.
+    assert bucket_names(plan) == [["5"], ["2"], ["4", "1"], ["6", "3", "0"]]
+
+
+def test_what_cannot_travel_together_lies_apart() -> None:
+    base = ParamSpec("w", (4,), state_slots=("m",))
+    others: list[dict[str, object]] = [
+        {"dtype": "float64"},
+        {"structure": "row"},
+        {"state_slots": ("m", "v")},
+        {"requires_grad": False},
+        {"layerwise_parallel": True},
+        {"shape": (1 << 15,)},  # over the threshold
+    ]
+    for other in others:
+        values = {each.name: getattr(base, each.name) for each in fields(ParamSpec)}
+        spec = ParamSpec(**values | {"name": "v"} | other)
+        plan = make_plan([base, spec], Mesh(data=2), Policy())
+        assert len(plan.buckets) == 2, other
+    assert len(make_plan([base], Mesh(data=2), Policy()).buckets) == 1
 
 
 @laws
