@@ -64,6 +64,7 @@ def outcome(result: TrainResult) -> tuple[object, ...]:
     return result.weights_hash, result.loss, result.test_accuracy, weights
 
 
+@pytest.mark.slow  # six runs
 def test_worlds_and_levels_do_not_change_one_bit() -> None:
     outcomes = {
         outcome(run(tiny(f"parallel.level={level}"), size))
@@ -72,6 +73,7 @@ def test_worlds_and_levels_do_not_change_one_bit() -> None:
     assert len(outcomes) == 1
 
 
+@pytest.mark.slow  # three runs each
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamweightdecay"])
 def test_every_optimizer_trains_the_same_bits_on_two_ranks(name: str) -> None:
     job = tiny(f"optim={{name='{name}', lr=0.05}}")
@@ -99,9 +101,16 @@ def test_another_seed_gives_other_weights() -> None:
     assert run(tiny("seed=8"), 1).weights_hash != run(tiny(), 1).weights_hash
 
 
-def test_a_model_learns() -> None:
-    job = tiny("train.steps=60", "train.eval_every=60", "model.hidden=[32]")
-    assert run(job, 1).test_accuracy > 0.6
+@pytest.mark.slow  # the whole job, 600 steps
+def test_the_shipped_job_reaches_its_accuracy() -> None:
+    # Seeds 0 to 9 end between 0.942 and 0.967; scikit-learn's MLP at 0.906.
+    assert run(load_job(DIGITS), 1).test_accuracy >= 0.93
+
+
+@pytest.mark.slow  # learning takes steps
+def test_a_small_model_learns_too() -> None:
+    job = load_job(DIGITS.with_name("digits-small.toml"), ["train.epochs=5"])
+    assert run(job, 1).test_accuracy > 0.8
 
 
 def test_a_run_folder_has_all_it_takes_to_repeat_the_run() -> None:
