@@ -59,9 +59,8 @@ class Cell(Habits):
 
     def __setattr__(self, name: str, value: object) -> None:
         own = self.__dict__
-        is_registered = isinstance(value, Parameter | Cell | ParameterTuple)
         if "_params" not in own:
-            if is_registered:
+            if isinstance(value, Parameter | Cell | ParameterTuple):
                 raise AttributeError(
                     f"call super().__init__() before assigning {name!r} in "
                     f"{type(self).__name__}.__init__"
@@ -111,8 +110,8 @@ class Cell(Habits):
         registers.pop(register)
         if any(registers.values()):
             raise TypeError(
-                f"{self._label(name)} is a {type(own[name]).__name__}; delete it before "
-                "assigning something of another kind"
+                f"{self._label(name)} is a {type(own[name]).__name__}; delete it "
+                "before assigning something of another kind"
             )
 
     def _set_parameter(self, name: str, parameter: Parameter) -> None:
