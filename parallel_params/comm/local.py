@@ -229,18 +229,7 @@ def run_threads(
         else:
             world.leave(rank, None)
 
-    # Each thread sees the context of the caller, np.errstate for instance.
-    threads = [
-        threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(run, rank),
-            name=f"rank {rank}",
-            daemon=True,
-        )
-        for rank in range(size)
-    ]
-    for thread in threads:
-        thread.start()
+    threads = [_start_rank(run, rank) for rank in range(size)]
     try:
         for thread in threads:
             thread.join()
@@ -249,3 +238,13 @@ def run_threads(
         raise
     world.raise_first()
     return [results[rank] for rank in range(size)]
+
+
+def _start_rank(run: Callable[[Rank], None], rank: Rank) -> threading.Thread:
+    # A rank sees the context of the caller, np.errstate for instance.
+    context = contextvars.copy_context()
+    thread = threading.Thread(
+        target=context.run, args=(run, rank), name=f"rank {rank}", daemon=True
+    )
+    thread.start()
+    return thread

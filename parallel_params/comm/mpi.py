@@ -45,6 +45,7 @@ _SEGMENT_TAG = 1
 _FAILURE_TAG = 2
 # Long enough for a small message to arrive on one machine, short for a person.
 _NOTICE_S = 0.05
+_FORWARD_S = 0.1
 _GRACE_S = 1.0
 _LATER_S = 3600.0
 
@@ -244,6 +245,8 @@ class MPICommunicator:
         sys.stderr.write("".join(f"{label}{line}\n" for line in lines))
         sys.stderr.flush()
         sys.stdout.flush()
+        # Open MPI's launcher may otherwise show its own farewell first.
+        time.sleep(_FORWARD_S)
         MPI.COMM_WORLD.Abort(code)
         # MPICH's comes back now and then, and nothing more should happen here.
         os._exit(code)

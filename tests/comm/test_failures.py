@@ -55,9 +55,12 @@ def script(tmp_path: Path) -> str:
 
 
 def labelled(end: "subprocess.CompletedProcess[str]", rank: int) -> list[str]:
-    """What one rank said, without the label and without its launcher's comments."""
+    """What one rank said, without the label and without its launcher's comments.
+
+    Open MPI's launcher ends its comments with a zero byte.
+    """
     label = f"[rank {rank}] "
-    lines = end.stderr.splitlines()
+    lines = end.stderr.replace("\0", "").splitlines()
     return [line.removeprefix(label) for line in lines if line.startswith(label)]
 
 

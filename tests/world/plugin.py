@@ -6,6 +6,7 @@ hand under `mpirun -n 3 python -m pytest --with-mpi`, `child.py` is at work inst
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,10 @@ class Parent:
             for size in sizes.split(",")
             if size
         }
+
+    def pytest_sessionstart(self) -> None:
+        """Let SIGTERM end the session as Ctrl-C does, so that no world stays behind."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     # Last: what -k, -m and --deselect have thrown away must not come back.
     @pytest.hookimpl(trylast=True)
