@@ -219,11 +219,15 @@ def show(job: Job, overrides: Overrides = None) -> None:
 
 
 @config.command()
-def keys() -> None:
+def keys(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the page docs/job-keys.md.")
+    ] = False,
+) -> None:
     """List every key of a job file with its type, default and meaning."""
     from parallel_params.cli.keys import describe_keys
 
-    typer.echo(describe_keys())
+    typer.echo(describe_keys(as_markdown=markdown))
 
 
 @config.command()
