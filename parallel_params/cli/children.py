@@ -15,6 +15,16 @@ from parallel_params.cli.start import Start
 # How long a world may take to end after Ctrl-C before it is killed.
 GRACE_S = 5.0
 
+# What a rank dies of without us being told; none of them is a code of our own.
+_DEADLY = (
+    signal.SIGILL,
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGKILL,
+    signal.SIGSEGV,
+    signal.SIGTERM,
+)
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -97,8 +107,7 @@ def exit_code(code: int, *, family: str, received: Sequence[int]) -> int:
         return 128 + received[0]
     if code < 0:
         return 128 - code
-    # Hydra returns the bare number of the signal that killed a rank. 1 and 2 are codes
-    # of our own, and no rank dies of SIGHUP or SIGINT without us being told.
-    if family == "mpich" and 3 <= code <= 31:
+    # Hydra returns the bare number of the signal that killed a rank.
+    if family == "mpich" and code in _DEADLY:
         return 128 + code
     return code

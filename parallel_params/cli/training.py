@@ -137,7 +137,7 @@ def run_mpiexec(arguments: Sequence[str], *, environ: Mapping[str, str]) -> int:
     start = Start(
         command=(str(mpiexec), *arguments),
         variables=variables,
-        family=family,
+        family="unknown",  # the program's codes are its own: nothing is read into them
         found="beside python",
     )
     return run_world(start, environ=environ)

@@ -56,7 +56,9 @@ def work(
         except RankFailed:
             raise
         except ParallelParamsError as error:
-            _end(comm, error)
+            _end(comm, ends.sentence_of(error), ends.code_of(error))
+        except KeyboardInterrupt:
+            _end(comm, "pparams: interrupted", ends.INTERRUPTED)
     return ends.OK
 
 
@@ -79,8 +81,8 @@ def _check_size(comm: Communicator, num_ranks: int | None) -> None:
         )
 
 
-def _end(comm: Communicator, error: ParallelParamsError) -> NoReturn:
-    """End the world with one sentence, whether all ranks meet the error or this one."""
+def _end(comm: Communicator, message: str, code: int) -> NoReturn:
+    """End the world with one sentence, whether all ranks have a reason or this one."""
     if comm.rank != 0:
         time.sleep(_PATIENCE_S)
-    comm.abort(ends.sentence_of(error), ends.code_of(error))
+    comm.abort(message, code)

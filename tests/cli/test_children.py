@@ -25,6 +25,8 @@ def start(*command: str) -> Start:
         (70, "openmpi", [], 70),
         (130, "mpich", [], 130),
         (11, "mpich", [], 139),
+        (42, "mpich", [], 42),
+        (11, "unknown", [], 11),
         (139, "openmpi", [], 139),
         (9, "openmpi", [], 9),
         (-9, "mpich", [], 137),
