@@ -89,8 +89,8 @@ def _check(
     expected = (above - below) / (2 * _STEP)
     scale = max(1.0, abs(expected), abs(found), abs(above))
     assert abs(found - expected) <= tolerance * scale, (
-        f"derivative of order {level}: {found!r} along a random direction, where finite "
-        f"differences give {expected!r}"
+        f"derivative of order {level}: {found!r} along a random direction, where "
+        f"finite differences give {expected!r}"
     )
     if level < order:
         _check(slope, inputs, level + 1, order, random, tolerance)

@@ -18,7 +18,8 @@ _FAINT = 1e-20
 
 
 def _block_rows(x: Array) -> int:
-    return max(1, BLOCK // x.shape[1])
+    width: int = x.shape[1]
+    return max(1, BLOCK // width)
 
 
 def _exponentials(x: Array, e: Array, ones: Array) -> tuple[Array, Array]:

@@ -68,7 +68,7 @@ class Node:
     def sink(self) -> Array | None:
         """Return the buffer in which the first contribution should be computed, if any.
 
-        An operator may write its derivative there (`out=`) and hand over that buffer.
+        Who is given one must write its derivative there (`out=`) and hand it over.
         """
         return None
 
@@ -106,16 +106,24 @@ class SinkLeaf(Node):
     def add(self, grad: Array) -> None:
         """Add a contribution into the buffer."""
         sink = self._sink
-        if self.grad is not None:
-            np.add(sink, grad, out=sink)
-        else:
-            if grad is not sink:
-                np.copyto(sink, grad, casting="same_kind")
+        if grad is sink:
+            return  # it was handed out, and is filled
+        if self.grad is None:
+            np.copyto(sink, grad, casting="same_kind")
             self.grad = sink
+        else:
+            np.add(sink, grad, out=sink)
 
     def sink(self) -> Array | None:
-        """Return the buffer as long as nothing has been written to it."""
-        return self._sink if self.grad is None else None
+        """Return the buffer to the first who asks, if nothing has been written to it.
+
+        It counts as filled from now on: an operator that reads this leaf twice may
+        hand over its other contribution first.
+        """
+        if self.grad is not None:
+            return None
+        self.grad = self._sink
+        return self._sink
 
 
 class AccumulatorLeaf(Node):
