@@ -76,23 +76,19 @@ def announce_step(plan: "Plan", rank: int) -> Iterator[tuple[int, list[Message]]
     that rules with norms of parameters wait for those of all buckets.
     """
     step = _Step(plan, rank)
-    waiting = [b for b in plan.buckets if b.structure == "tensor_scalar"]
     forward = [message for b in reversed(plan.buckets) for message in step.unshard(b)]
     backward = [message for b in plan.buckets for message in step.unshard(b)]
     yield plan.grains_per_rank - 1, forward + backward
     yield 1, forward + step.status()
-    yield (
-        1,
-        [
-            message
-            for bucket in plan.buckets
-            for message in (
-                *step.unshard(bucket),
-                *step.reduce(bucket),
-                *(() if bucket in waiting else step.give_back(bucket)),
-            )
-        ],
-    )
+    exchange: list[Message] = []
+    waiting: list[Bucket] = []
+    for bucket in plan.buckets:
+        exchange += step.unshard(bucket) + step.reduce(bucket)
+        if bucket.structure == "tensor_scalar":
+            waiting.append(bucket)
+        else:
+            exchange += step.give_back(bucket)
+    yield 1, exchange
     yield 1, step.share_scalars(waiting)
     yield 1, [message for b in waiting for message in step.give_back(b)]
 
