@@ -78,6 +78,7 @@ class ParameterManager:
         self.num_steps = optimizer.num_steps
         error: Exception | None = None
         try:
+            optimizer.check_adoptable()
             self._parameters = collect_parameters(net)
             self.plan = _plan_for(self._parameters, optimizer, policy, mesh, self.comm)
         except Exception as raised:
@@ -211,7 +212,10 @@ class ParameterManager:
         return "\n".join(lines)
 
     def close(self) -> None:
-        """Free the communication groups; the parameters keep their values.
+        """Free the communication groups and release the parameters.
+
+        The parameters keep their values; their flags may be set again. The state of the
+        optimizer goes with the manager.
 
         Collective: all ranks.
         """

@@ -76,6 +76,11 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
 }
 
 
+# What a plan is computed from: fixed as long as a manager executes that plan.
+COMPILED = frozenset(
+    {"requires_grad", "layerwise_parallel", "parallel_optimizer", "comm_fusion"}
+)
+
 # What a clone takes over besides the name and `requires_grad`.
 CLONED = (
     "layerwise_parallel",
@@ -127,6 +132,7 @@ class Settings:
     is_default_input_init: object = False
 
     _name: str = DEFAULT_NAME
+    _is_bound: bool = False  # does a manager hold the storage?
     _requires_grad: bool = True
 
     def __init__(self, name: str | None) -> None:
@@ -143,6 +149,12 @@ class Settings:
             value = check(name, value)
         elif not hasattr(type(self), name) and name not in self.__dict__:
             self._refuse_near_miss(name)
+        if name in COMPILED and self._is_bound and value != getattr(self, name):
+            raise RuntimeError(
+                f"{name} of parameter {self.name!r} cannot be set to {value!r} now: a "
+                "ParameterManager has compiled it into its plan; set flags before, or "
+                "close that manager and make another"
+            )
         object.__setattr__(self, name, value)
 
     def _refuse_near_miss(self, name: str) -> None:

@@ -26,7 +26,6 @@ class Storage(Settings, Tensor):
     """The side of a parameter that holds numbers; `Parameter` is its only subclass."""
 
     init_mode: LazyTensor | None = None
-    _is_bound: bool = False
 
     def __getattr__(self, name: str) -> Array:
         # Only called where ordinary lookup fails: for the array of a parameter that
@@ -93,8 +92,14 @@ class Storage(Settings, Tensor):
             view: of the parameter's shape and dtype.
 
         Raises:
+            RuntimeError: a manager holds the parameter already.
             ValueError: its shape or dtype is another.
         """
+        if self._is_bound:
+            raise RuntimeError(
+                f"{self} lives in the arena of a ParameterManager already; close that "
+                "one first"
+            )
         if view.shape != self.shape or view.dtype != self.dtype.numpy:
             raise ValueError(
                 f"{self} cannot live in an array of shape {view.shape} and dtype "
@@ -110,6 +115,15 @@ class Storage(Settings, Tensor):
             self.init_mode = None
         self._array = view
         self._is_bound = True
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether the storage lies in the arena of a ParameterManager."""
+        return self._is_bound
+
+    def release(self) -> None:
+        """End what `rebind` began: the storage stays, but nobody depends on it."""
+        self._is_bound = False
 
     def set_data(
         self, data: "Tensor | bool | int | float", slice_shape: bool = False

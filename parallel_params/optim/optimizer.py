@@ -120,11 +120,15 @@ class Optimizer(Cell):
         Raises:
             ManagedOptimizerError: it has an owner already.
         """
-        self._refuse_if_owned("be adopted")
+        self.check_adoptable()
         self._owner = owner
         for slot in list(self._state):
             delattr(self, slot)
         self._state.clear()
+
+    def check_adoptable(self) -> None:
+        """Raise ManagedOptimizerError if the optimizer has an owner already."""
+        self._refuse_if_owned("be adopted")
 
     @property
     def allocated_state(self) -> dict[str, ParameterTuple]:

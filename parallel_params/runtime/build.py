@@ -44,10 +44,13 @@ class Runtime:
     num_ranks: int
 
     def close(self) -> None:
-        """Free the groups.
+        """Free the groups and release the parameters, which keep their values.
 
         Collective: all ranks.
         """
+        for arena in self.arenas:
+            for parameter in arena.parameters:
+                parameter.release()
         for ranks, group in self.groups.items():
             if len(ranks) < self.num_ranks:  # else it is the caller's communicator
                 group.close()
@@ -75,38 +78,24 @@ def build_runtime(
     # Where the order of sums is free, a rank's share of the batch is one grain.
     is_canonical = plan.policy.reduction == "canonical"
     num_own_grains = plan.grains_per_rank if is_canonical else 1
-    state = {
-        slot: {
-            parameter.name: member.asnumpy()
-            for parameter, member in zip(optimizer.parameters, members, strict=True)
-        }
-        for slot, members in optimizer.allocated_state.items()
-    }
     groups = _make_groups(plan, comm)
     memory = np.empty(plan.bytes_per_rank(comm.rank).receive, np.uint8)
-    arenas, exchanges = [], []
-    for bucket in plan.buckets:
-        arena = Arena(
-            bucket,
-            parameters,
-            num_partials=plan.num_partials if bucket.is_trainable else 0,
-            updated=_updated(plan, bucket, comm.rank),
+    arenas = _make_arenas(plan, comm.rank, parameters, optimizer)
+    exchanges = []
+    for arena in arenas:
+        if not arena.bucket.is_trainable:
+            continue
+        group = groups.get(plan.group(arena.bucket, comm.rank))
+        exchange = BucketExchange(
+            arena,
+            None if group is None else _reducer(plan, arena.bucket, group, memory),
+            Stepper(arena, optimizer.rule, settings),
+            is_sharded=arena.bucket.is_sharded,
+            scale=comm.size / plan.group_size(arena.bucket),
         )
-        arena.load_state(state)
-        arenas.append(arena)
-        if bucket.is_trainable:
-            group = groups.get(tuple(plan.group(bucket, comm.rank)))
-            exchanges.append(
-                BucketExchange(
-                    arena,
-                    None if group is None else _reducer(plan, bucket, group, memory),
-                    Stepper(arena, optimizer.rule, settings),
-                    is_sharded=bucket.is_sharded,
-                    scale=comm.size / plan.group_size(bucket),
-                )
-            )
+        exchanges.append(exchange)
     return Runtime(
-        arenas=tuple(arenas),
+        arenas=arenas,
         exchanges=tuple(exchanges),
         backward=Backward(
             [e.arena for e in exchanges],
@@ -119,6 +108,31 @@ def build_runtime(
     )
 
 
+def _make_arenas(
+    plan: Plan, rank: int, parameters: Mapping[str, Parameter], optimizer: Optimizer
+) -> tuple[Arena, ...]:
+    """Allocate every bucket's memory; take over what state the optimizer has."""
+    state = {
+        slot: {
+            parameter.name: member.asnumpy()
+            for parameter, member in zip(optimizer.parameters, members, strict=True)
+        }
+        for slot, members in optimizer.allocated_state.items()
+    }
+    arenas = []
+    for bucket in plan.buckets:
+        is_cut = bucket.is_sharded and bucket.is_trainable
+        arena = Arena(
+            bucket,
+            parameters,
+            num_partials=plan.num_partials if bucket.is_trainable else 0,
+            updated=plan.owned(bucket, rank) if is_cut else Interval(0, bucket.numel),
+        )
+        arena.load_state(state)
+        arenas.append(arena)
+    return tuple(arenas)
+
+
 def _reducer(plan: Plan, bucket: Bucket, group: Communicator, memory: Array) -> Reducer:
     return Reducer(
         group,
@@ -127,12 +141,6 @@ def _reducer(plan: Plan, bucket: Bucket, group: Communicator, memory: Array) -> 
         dtype=dtype_named(bucket.dtype).numpy,
         is_canonical=plan.policy.reduction == "canonical",
     )
-
-
-def _updated(plan: Plan, bucket: Bucket, rank: int) -> Interval:
-    if bucket.is_sharded and bucket.is_trainable:
-        return plan.owned(bucket, rank)
-    return Interval(0, bucket.numel)
 
 
 def _make_groups(plan: Plan, comm: Communicator) -> dict[tuple[int, ...], Communicator]:

@@ -45,8 +45,15 @@ def make_specs(
     A parameter is trained if it requires a gradient and the optimizer was given it.
 
     Raises:
-        PlanError: the optimizer moves a parameter that the net does not have.
+        PlanError: the optimizer moves a parameter that the net does not have, or a
+            parameter has a manager already.
     """
+    managed_elsewhere = [name for name, p in parameters.items() if p.is_managed]
+    if managed_elsewhere:
+        raise PlanError(
+            f"parameter {managed_elsewhere[0]!r} lives in the arena of another "
+            "ParameterManager; close that one first"
+        )
     managed = {id(p) for p in parameters.values()}
     foreign = [p.name for p in optimizer.parameters if id(p) not in managed]
     if foreign:

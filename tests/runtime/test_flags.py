@@ -7,6 +7,7 @@ from ranked import OnRanks, assert_on_all_ranks
 from parallel_params import optim
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
+from parallel_params.errors import PlanError
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.mesh import Mesh
@@ -117,3 +118,34 @@ def test_a_mesh_reduces_a_layerwise_parameter_along_its_other_axis() -> None:
 
     # Ranks 0 and 2 hold one slice of `own`, ranks 1 and 3 the other.
     assert run_threads(4, body) == [(-1.5, -1.0), (-1.5, -2.0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("requires_grad", False),
+        ("layerwise_parallel", True),
+        ("parallel_optimizer", False),
+        ("comm_fusion", 3),
+    ],
+)
+def test_a_compiled_flag_cannot_change_under_the_plan(flag: str, value: object) -> None:
+    w = parameter("w", 0.0)
+    manager = ParameterManager([w], optim.SGD([w], 1.0))
+    before = getattr(w, flag)
+    with pytest.raises(RuntimeError, match=f"{flag} of parameter 'w' .* plan"):
+        setattr(w, flag, value)
+    assert getattr(w, flag) == before
+    manager.close()
+    setattr(w, flag, value)
+    assert getattr(w, flag) == value
+
+
+def test_a_parameter_has_one_manager_at_a_time() -> None:
+    w = parameter("w", 0.0)
+    manager = ParameterManager([w], optim.SGD([w], 1.0))
+    with pytest.raises(PlanError, match="'w' lives in the arena of another"):
+        ParameterManager([w], optim.SGD([w], 1.0))
+    manager.close()
+    ParameterManager([w], optim.SGD([w], 1.0)).update({"w": np.ones(1)})
+    assert w.asnumpy() == -1
