@@ -157,7 +157,7 @@ def set_flags(
     names = [parameter.name for parameter in parameters]
     problems = [
         f"parallel.override.{index}.match: no parameter is called {entry.match!r}"
-        f"{did_you_mean(entry.match, names)}; there are {', '.join(names)}"
+        f"{did_you_mean(entry.match, names) or '.'} There are {', '.join(names)}"
         for index, entry in enumerate(overrides)
         if not fnmatch.filter(names, entry.match)
     ]

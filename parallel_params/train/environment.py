@@ -19,11 +19,8 @@ _CHECKOUT = Path(__file__).parents[2]
 
 
 def package_version() -> str:
-    """Give the version of this package, or `unknown` in a bare checkout."""
-    try:
-        return metadata.version("parallel-params")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    """Give the version of this package."""
+    return metadata.version("parallel-params")
 
 
 def describe_environment(comm: Communicator) -> dict[str, object]:

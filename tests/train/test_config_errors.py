@@ -315,3 +315,32 @@ def test_nesterov_needs_momentum(tmp_path: Path) -> None:
     assert line == (
         "job.toml:14: optim.nesterov: needs momentum above 0 and dampening 0 (got 0, 0)"
     )
+
+
+def test_entries_of_a_list_of_tables_are_named_with_their_own_line(
+    tmp_path: Path,
+) -> None:
+    entry = "[[parallel.override]]\nmatch = '*'\ncomm_fusion = 0\n"
+    text = GOOD + entry + entry.replace("= 0", "= -1") + "[[parallel.override]]\n"
+    assert problems(job_file(tmp_path, text)) == (
+        "job.toml:33: parallel.override.1.comm_fusion: expected 0 or more (got -1)",
+        "job.toml:34: parallel.override.2.match: missing; Names of the parameters it is for, as in `0.*` or `*.bias`.",
+    )
+
+
+def test_an_override_may_reach_into_a_list_of_tables(tmp_path: Path) -> None:
+    text = GOOD + "[[parallel.override]]\nmatch = '*'\ncomm_fusion = 0\n"
+    assert problems(job_file(tmp_path, text), "parallel.override.0.comm_fusion=-1") == (
+        'override "parallel.override.0.comm_fusion=-1": parallel.override.0.comm_fusion: expected 0 or more (got -1)',
+    )
+
+
+def test_a_job_that_is_like_no_other_is_answered_with_all_there_are(
+    tmp_path: Path,
+) -> None:
+    job_file(tmp_path, name="one.toml")
+    job_file(tmp_path, name="two.json")
+    (line,) = problems(tmp_path / "zzzzzzzzzzzz.toml")
+    assert line.startswith("zzzzzzzzzzzz.toml: there is no such job file; there are ")
+    assert "one.toml" in line
+    assert "two.json" in line

@@ -234,7 +234,7 @@ def test_an_override_of_flags_that_matches_nothing_is_refused() -> None:
     flag = "parallel.override=[{match='0.wieght', comm_fusion=0}]"
     assert refusal(2, flag) == (
         "parallel.override.0.match: no parameter is called '0.wieght'; did you mean "
-        '"0.weight"?; there are 0.weight, 0.bias, 1.weight, 1.bias'
+        '"0.weight"? There are 0.weight, 0.bias, 1.weight, 1.bias'
     )
 
 

@@ -26,8 +26,9 @@ class Spot:
 
 def keys_of(table: type | None) -> Sequence[str]:
     """List the keys of a table."""
-    if table is None or not dataclasses.is_dataclass(table):
+    if table is None:
         return ()
+    assert dataclasses.is_dataclass(table), "the tables of a job are dataclasses"
     return [field.name for field in dataclasses.fields(table)]
 
 

@@ -22,9 +22,10 @@ else:
 KeyPath: TypeAlias = tuple[str | int, ...]
 Table: TypeAlias = dict[str, object]
 
-_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY_PART = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
-_ASSIGNMENT = re.compile(rf"\s*({_KEY_PART}(?:\s*\.\s*{_KEY_PART})*)\s*=(?!=)")
+_KEY = rf"({_KEY_PART}(?:\s*\.\s*{_KEY_PART})*)"
+_HEADER = re.compile(rf"\s*(\[\[?)\s*{_KEY}\s*\]\]?\s*(#.*)?$")
+_ASSIGNMENT = re.compile(rf"\s*{_KEY}\s*=(?!=)")
 _JSON_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\]:,\n]|[^\s{}\[\]:,"]+')
 
 

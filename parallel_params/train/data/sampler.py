@@ -89,10 +89,6 @@ class Sampler:
             filled += len(part)
         return picked
 
-    def epoch_of(self, cursor: int) -> float:
-        """Say how many passes over the samples a cursor is."""
-        return cursor / self._num_samples
-
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             self._orders = {
