@@ -38,7 +38,7 @@ class Bucket:
         index: Its place in the plan: the order in which gradients become ready.
         axes: Mesh axes it is reduced over; without any, each rank has its own values.
         level: What is cut of it; `NOTHING` when it is kept whole.
-        dtype: Of weights, gradients and optimizer state.
+        dtype: Of weights and gradients; optimizer state has four bytes at least.
         structure: Where it may be cut.
         is_trainable: Whether there are gradients and optimizer state at all.
         state_slots: Names of its per-element optimizer states.
@@ -61,8 +61,18 @@ class Bucket:
 
     @property
     def item_bytes(self) -> int:
-        """Bytes per element."""
+        """Bytes per element of weights and gradients."""
         return ITEM_BYTES[self.dtype]
+
+    def item_bytes_of(self, kind: Kind) -> int:
+        """Return the bytes per element of one kind of storage.
+
+        Rules compute in float32 at least, and keep their state in what they compute in:
+        an average that moves by a thousandth does not move in bfloat16.
+        """
+        if kind is Kind.STATE:
+            return max(self.item_bytes, ITEM_BYTES["float32"])
+        return self.item_bytes
 
     @property
     def weight_bytes(self) -> int:

@@ -60,7 +60,9 @@ def count_rank_bytes(plan: "Plan", rank: int) -> RankBytes:
     for bucket in plan.buckets:
         item, own = bucket.item_bytes, plan.owned(bucket, rank)
         bytes_held = {
-            kind: item * bucket.num_copies(kind) * plan.held(bucket, kind, rank).numel
+            kind: bucket.item_bytes_of(kind)
+            * bucket.num_copies(kind)
+            * plan.held(bucket, kind, rank).numel
             for kind in Kind
         }
         whole_gradient = bucket.weight_bytes * bucket.num_copies(Kind.GRADIENT)

@@ -35,7 +35,7 @@ ITEM_BYTES = {
 
 TRAINABLE_DTYPES = frozenset({"bfloat16", "float16", "float32", "float64"})
 
-MAX_NAME_LENGTH = 1000
+MAX_NAME_LENGTH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ParamSpec:
         comm_fusion: Parameters of one positive number may travel together; 0 travels
             alone.
         structure: Where its optimizer rule lets it be cut.
-        state_slots: Names of its per-element optimizer states, each of its dtype.
+        state_slots: Names of its per-element optimizer states.
         aliases: Further names of the same storage (tied weights).
 
     Raises:

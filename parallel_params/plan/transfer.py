@@ -123,7 +123,7 @@ def pieces_of_rank(old: Plan, new: Plan, rank: int) -> Iterator[Piece]:
                     interval=held.shift(-extent.interval.start),
                     target=rank,
                     source=None,
-                    num_bytes=held.numel * bucket.item_bytes,
+                    num_bytes=held.numel * bucket.item_bytes_of(kind),
                 )
                 slice_index = new.mesh.slice_index(rank, bucket.axes)
                 yield from _find_sources(old, need, slice_index)

@@ -82,18 +82,17 @@ def build_runtime(
     memory = np.empty(plan.bytes_per_rank(comm.rank).receive, np.uint8)
     arenas = _make_arenas(plan, comm.rank, parameters, optimizer)
     exchanges = []
-    for arena in arenas:
-        if not arena.bucket.is_trainable:
-            continue
+    for arena in [arena for arena in arenas if arena.bucket.is_trainable]:
         group = groups.get(plan.group(arena.bucket, comm.rank))
-        exchange = BucketExchange(
-            arena,
-            None if group is None else _reducer(plan, arena.bucket, group, memory),
-            Stepper(arena, optimizer.rule, settings),
-            is_sharded=arena.bucket.is_sharded,
-            scale=comm.size / plan.group_size(arena.bucket),
+        exchanges.append(
+            BucketExchange(
+                arena,
+                None if group is None else _reducer(plan, arena.bucket, group, memory),
+                Stepper(arena, optimizer.rule, settings),
+                is_sharded=arena.bucket.is_sharded,
+                scale=comm.size / plan.group_size(arena.bucket),
+            )
         )
-        exchanges.append(exchange)
     return Runtime(
         arenas=arenas,
         exchanges=tuple(exchanges),
