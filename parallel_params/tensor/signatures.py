@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from parallel_params.tensor.dtype import DType
     from parallel_params.tensor.tensor import Tensor
 
-    Operand: TypeAlias = Tensor | bool | int | float | list[object] | tuple[object, ...]
+    Operand: TypeAlias = Tensor | bool | int | float | Sequence[object]
     Dims: TypeAlias = int | Sequence[int] | None
 
 

@@ -27,7 +27,8 @@ class Tensor(Operators):
     """An n-dimensional array which operators on the tape can read.
 
     Args:
-        input_data: an ndarray, Tensor, number, or (nested) list of numbers; copied.
+        input_data: an ndarray, Tensor, number, or nested lists or tuples of numbers;
+            copied.
         dtype: one of the package's element types; explicit types truncate. By default
             ints are int64, floats float32, and arrays keep what they have.
 
@@ -208,10 +209,10 @@ class Tensor(Operators):
         return bool(self._array)
 
     def __int__(self) -> int:
-        return int(self._array)
+        return int(self._array.item())
 
     def __float__(self) -> float:
-        return float(self._array)
+        return float(self._array.item())
 
     def __index__(self) -> int:
         return self._array.__index__()
@@ -236,11 +237,11 @@ def as_array(data: object, dtype: DType | None = None) -> Array:
     if isinstance(data, np.ndarray | np.generic):
         array = np.array(data, order="C")
         dtype_of(array.dtype)
-    elif isinstance(data, bool | int | float | complex | list | str):
+    elif isinstance(data, bool | int | float | complex | list | tuple | str):
         array = _infer(data)
     else:
         raise TypeError(
-            f"a tensor is made of an ndarray, Tensor, number or list, not of "
+            f"a tensor is made of an ndarray, Tensor, number, list or tuple, not of "
             f"{type(data).__name__}"
         )
     return array if dtype is None else array.astype(dtype.numpy)

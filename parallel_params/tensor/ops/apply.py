@@ -51,10 +51,8 @@ def as_operand(value: Operand, operator: str) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, tuple):
-        value = list(value)
     is_complex = isinstance(value, complex | np.complexfloating)
-    if isinstance(value, int | float | np.generic | list) and not is_complex:
+    if isinstance(value, int | float | np.generic | list | tuple) and not is_complex:
         return Tensor.wrap(as_array(value))
     remedy = "; wrap it in Tensor(...)" if isinstance(value, np.ndarray) else ""
     raise TypeError(
