@@ -2,10 +2,11 @@
 
 import typer
 
-from benchmarks import tiny_step
+from benchmarks import same_bits, tiny_step
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("tiny-step")(tiny_step.main)
+app.command("same-bits")(same_bits.main)
 
 
 @app.callback()

@@ -47,6 +47,23 @@ def describe(plan: Plan, *, most_rows: int) -> str:
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
+def summarise(plan: Plan, *, most_rows: int) -> str:
+    """Return the page in short: no estimate of time, no other levels, no costs."""
+    costs = estimate(plan)
+    sent = costs.slowest
+    traffic = "a step sends nothing: there is one rank"
+    if sent.traffic:
+        messages = plural(sent.num_collectives, "collective")
+        traffic = f"a rank sends {format_bytes(sent.bytes_sent)} in {messages} a step"
+    sections = [
+        [*_head(plan), f"  {traffic}"],
+        _held_table(plan, costs),
+        _buckets(plan, most_rows),
+        [*_special_parameters(plan), *_idle_choices(plan), _promised_bits(plan)],
+    ]
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
 def _head(plan: Plan) -> list[str]:
     mesh, level = plan.mesh, plan.policy.level
     numel = sum(spec.numel for spec in plan.params)
@@ -61,6 +78,14 @@ def _head(plan: Plan) -> list[str]:
 
 
 def _held(plan: Plan, costs: Estimate) -> list[str]:
+    return [
+        *_held_table(plan, costs),
+        f"  ({_name_ranks(plan, costs.heaviest, 'holds more')}; the fullest node holds "
+        f"{format_bytes(costs.node_bytes)})",
+    ]
+
+
+def _held_table(plan: Plan, costs: Estimate) -> list[str]:
     held = costs.heaviest.bytes_held
     rows = [["a rank holds", "bytes", "of in total", "share"]]
     for kind in Kind:
@@ -69,17 +94,14 @@ def _held(plan: Plan, costs: Estimate) -> list[str]:
         rows.append([kind.value, format_bytes(part), format_bytes(total), share])
     rows.append(["work buffers", format_bytes(held.work), "", ""])
     rows.append(["together", format_bytes(held.total), "", ""])
-    return [
-        *format_table(rows, align="<>>>"),
-        f"  ({_name_ranks(plan, costs.heaviest, 'holds more')}; the fullest node holds "
-        f"{format_bytes(costs.node_bytes)})",
-    ]
+    return format_table(rows, align="<>>>")
 
 
 def _total_bytes(plan: Plan, kind: Kind) -> int:
     """Return the bytes of one copy of all different values in the world."""
     return sum(
-        bucket.weight_bytes
+        bucket.numel
+        * bucket.item_bytes_of(kind)
         * bucket.num_copies(kind)
         * (plan.mesh.size // plan.group_size(bucket))
         for bucket in plan.buckets
@@ -239,15 +261,19 @@ def _promises(plan: Plan, costs: Estimate) -> Iterator[str]:
             f"of {plural(plan.grains_per_rank, 'grain')} and "
             f"{format_bytes(held.receive)} to receive the pieces of a bucket"
         )
+    yield _promised_bits(plan)
+
+
+def _promised_bits(plan: Plan) -> str:
+    """Say at which world sizes the weights end with the same bits."""
     if not plan.is_same_bits_everywhere:
         why = "fast reduction"
         if plan.policy.reduction == "canonical":
             why = f"grains = {plan.grains} is no power of two"
-        yield f"bits: repeatable for its own world size only ({why})"
-        return
+        return f"bits: repeatable for its own world size only ({why})"
     condition = "" if plan.policy.grains else f", with policy.grains = {plan.grains}"
     has_private = any(plan.group_size(b) < plan.mesh.size for b in plan.buckets)
-    yield (
+    return (
         "bits: the same at every level and on any power of two up to "
         f"{plural(plan.grains, 'rank')}{condition}"
         f"{', private parameters aside' if has_private else ''}"

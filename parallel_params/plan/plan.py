@@ -238,6 +238,12 @@ class Plan:
 
         return describe(self, most_rows=most_rows)
 
+    def summarise(self, *, most_rows: int = 12) -> str:
+        """Return the page of `describe` in short, as a run shows it at its start."""
+        from parallel_params.plan.describe import summarise
+
+        return summarise(self, most_rows=most_rows)
+
     def explain(self, name: str) -> str:
         """Return what each flag did to one parameter, and what flipping it would do.
 

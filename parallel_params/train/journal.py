@@ -5,6 +5,7 @@ the loop asks nobody for a rank.
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -82,7 +83,8 @@ class Journal:
         ]
         self._console.say(self._facts[0])
         self._console.say(f"job   {self._facts[1]}")
-        self._console.say(plan.describe().rstrip().replace("\n", "\n      "))
+        page = textwrap.indent(plan.summarise().rstrip(), "      ").strip()
+        self._console.say(page.replace("plan ", "plan  ", 1))
         self._console.say(f"run   {self.path}")
         self._progress = make_progress(
             self._console, self._job.log.progress, num_steps=len(rates)

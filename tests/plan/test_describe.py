@@ -284,3 +284,17 @@ def test_flipping_a_flag_costs_what_the_flipped_plan_costs(plan: Plan) -> None:
     before = max(plan.bytes_per_rank(rank).total for rank in range(4))
     extra = max(after.bytes_per_rank(rank).total for rank in range(4)) - before
     assert f"cost {extra / 1024:.1f} KiB per rank" in plan.explain("0.weight")
+
+
+def test_the_summary_is_the_page_without_estimates(plan: Plan) -> None:
+    summary = plan.summarise()
+    page = plan.describe()
+    lines = [line for line in summary.splitlines() if "a rank sends" not in line]
+    assert all(line in page.splitlines() for line in lines)
+    assert "  a rank sends 963.1 KiB in 5 collectives a step" in summary
+    assert " us" not in summary
+
+
+def test_the_summary_of_one_rank_sends_nothing() -> None:
+    plan = make_plan(MODEL, Mesh(data=1), Policy())
+    assert "  a step sends nothing: there is one rank" in plan.summarise()

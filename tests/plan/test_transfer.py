@@ -72,7 +72,9 @@ def assert_sources_hold(moved: Transfer, plan: Plan) -> None:
         (own,) = held[piece.source, piece.name, piece.kind, piece.slot]
         assert own.intersect(piece.interval) == piece.interval
         bucket = plan.bucket_of(piece.name)
-        assert piece.num_bytes == piece.interval.numel * bucket.item_bytes_of(piece.kind)
+        assert piece.num_bytes == piece.interval.numel * bucket.item_bytes_of(
+            piece.kind
+        )
 
 
 @laws
