@@ -23,6 +23,10 @@ from parallel_params.tensor.tape import (
 
 Gradient = Tracked | Array | None
 
+# A Parameter checks what is set on it; for its node, which is set twice per frame, that
+# would cost more than all the rest of entering one.
+_set = object.__setattr__
+
 
 class Frame:
     """Record what is computed from given weights; a context manager.
@@ -59,7 +63,8 @@ class Frame:
         self._leaves: list[Node] = []
         if self._sinks is not None and here.depth == 0:
             for weight, sink in zip(self._weights, self._sinks, strict=True):
-                weight._node = leaf = SinkLeaf(self._ordinal, sink)
+                leaf = SinkLeaf(self._ordinal, sink)
+                _set(weight, "_node", leaf)
                 self._leaves.append(leaf)
         else:
             for weight in self._weights:
@@ -78,7 +83,7 @@ class Frame:
         here.floor = self._outer_floor
         # Backwards, so that a weight named twice gets back what it had at first.
         for i in range(len(self._weights) - 1, -1, -1):
-            self._weights[i]._node = self._outer_nodes[i]
+            _set(self._weights[i], "_node", self._outer_nodes[i])
         if here.depth == 0 or error is not None:
             for node in here.nodes[self._start :]:
                 _bury(node)
