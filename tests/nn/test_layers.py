@@ -1,5 +1,7 @@
 """Layers: Dense as PARAMETER.md's section 4 says, the others as their docstrings do."""
 
+import math
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -112,8 +114,18 @@ def test_activations_compute_their_functions() -> None:
     ]
     for cell, wanted in pairs:
         assert_allclose(cell(X).asnumpy(), wanted, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="tanh"):
-        nn.GELU(approximate=False)
+
+
+def test_gelu_has_a_form_with_tanh_and_one_with_erf() -> None:
+    x = X.asnumpy()
+    wanted = [v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in x.reshape(-1).tolist()]
+    exact = nn.GELU(approximate=False)
+    assert_allclose(exact(X).asnumpy().reshape(-1), wanted, rtol=1e-5, atol=1e-7)
+    assert np.abs(exact(X).asnumpy() - nn.GELU()(X).asnumpy()).max() > 1e-4
+    dense = Dense(3, 2, 0.3, 0.1, activation=nn.GELU(False))
+    assert_array_equal(dense(X).asnumpy(), exact(Dense(3, 2, 0.3, 0.1)(X)).asnumpy())
+    with pytest.raises(TypeError, match="True or False"):
+        nn.GELU(approximate="tanh")  # type: ignore[arg-type]  # the point
 
 
 def test_flatten_keeps_the_first_dim() -> None:

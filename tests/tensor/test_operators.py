@@ -12,6 +12,7 @@ from parallel_params import ops
 from parallel_params import tensor as pt
 from parallel_params.tensor import Tensor, value_and_grad
 from parallel_params.tensor.gradcheck import check_grad
+from parallel_params.tensor.ops.activation import named
 from parallel_params.tensor.tape import Array
 
 BINARY = {
@@ -125,7 +126,7 @@ def test_fused_linear_equals_its_parts(
 
     def plain(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         out = ops.matmul(x, w.T) + b
-        return getattr(ops, activation)(out) if activation else out
+        return named(activation)(out) if activation else out
 
     def fused(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         return ops.linear(x, w, b, activation)
@@ -141,9 +142,20 @@ def test_fused_linear_equals_its_parts(
         np.testing.assert_allclose(found, want, close, close)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "tanh"])
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+    "relu": ops.relu,
+    "erf": ops.erf,
+    "gelu": ops.gelu,
+    "gelu by tanh": lambda x: ops.gelu(x, "tanh"),
+    "sigmoid": ops.sigmoid,
+    "tanh": ops.tanh,
+    "silu": ops.silu,
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_of_many_blocks_equal_those_of_one_number(activation: str) -> None:
-    operator = getattr(ops, activation)
+    operator = ACTIVATIONS[activation]
     x = np.linspace(-4.0, 4.0, 200_003).astype(np.float32)
     out = operator(Tensor(x)).asnumpy()
     (gradient,) = _gradients(operator, Tensor(x))
@@ -153,9 +165,9 @@ def test_activations_of_many_blocks_equal_those_of_one_number(activation: str) -
         np.testing.assert_allclose(gradient[i], _gradients(operator, one)[0][0], 1e-6)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "tanh", "silu"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_take_0d_empty_and_strided_tensors(activation: str) -> None:
-    operator = getattr(ops, activation)
+    operator = ACTIVATIONS[activation]
     assert operator(Tensor(0.5)).shape == ()
     assert operator(Tensor(np.zeros((0, 2)))).shape == (0, 2)
     x = Tensor(_draw((3, 4), 0))

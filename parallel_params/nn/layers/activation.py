@@ -15,23 +15,24 @@ class ReLU(Cell):
 
 
 class GELU(Cell):
-    """x times the chance that N(0, 1) is below x, in its tanh form.
+    """x times the chance that N(0, 1) is below x.
 
     Args:
-        approximate: True; the form with the error function is not offered.
+        approximate: whether in the form with tanh, or that with the error function.
 
     Raises:
-        ValueError: `approximate` is False.
+        TypeError: `approximate` is no bool.
     """
 
     def __init__(self, approximate: bool = True) -> None:
         super().__init__()
-        if approximate is not True:
-            raise ValueError("GELU is offered in its tanh form only: approximate=True")
+        if not isinstance(approximate, bool):
+            raise TypeError(f"approximate is True or False, not {approximate!r}")
+        self.approximate = approximate
 
     def construct(self, x: Tensor) -> Tensor:
         """Return it elementwise."""
-        return ops.gelu(x)
+        return ops.gelu(x, "tanh" if self.approximate else "none")
 
 
 class Tanh(Cell):
@@ -82,13 +83,20 @@ class LogSoftmax(Cell):
         return softmax_ops.log_softmax(x, self.axis)
 
 
-# Those that `linear` applies in place; see `Dense.construct`.
-FUSED: dict[type[Cell], str] = {
+_FUSED: dict[type[Cell], str] = {
     ReLU: "relu",
     GELU: "gelu",
     Tanh: "tanh",
     Sigmoid: "sigmoid",
 }
+
+
+def fused_name(activation: Cell) -> str | None:
+    """Return the name under which `linear` applies an activation, if it can."""
+    if isinstance(activation, GELU) and not activation.approximate:
+        return None
+    return _FUSED.get(type(activation))
+
 
 _NAMED: dict[str, type[Cell]] = {
     "relu": ReLU,

@@ -64,7 +64,7 @@ class Dense(Cell):
         activation = self.activation
         if activation is None:
             return linear(x, self.weight, self.bias)
-        fused = activations.FUSED.get(type(activation))
+        fused = activations.fused_name(activation)
         out = linear(x, self.weight, self.bias, fused)
         if fused is None:
             applied: Tensor = activation(out)

@@ -1,9 +1,11 @@
 """Functions of one number, element by element: powers, roots, exp, log, sin, abs."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from parallel_params.tensor import erf as erf_kernel
 from parallel_params.tensor.ops.apply import (
     Operand,
     as_operand,
@@ -90,6 +92,21 @@ def cos(x: Operand) -> Tensor:
         (a,),
         lambda g: (-g * np.sin(array),),
         lambda g, _, x: (-g * sin(x),),
+    )
+
+
+def erf(x: Operand) -> Tensor:
+    """Return the error function, 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x."""
+    a = as_float(x, "erf")
+    array = a._array
+    if array.itemsize == 2:
+        return cast(erf(cast(a, np.dtype(np.float32))), array.dtype)
+    scale = 2.0 / math.sqrt(math.pi)
+    return result(
+        erf_kernel.erf(array),
+        (a,),
+        lambda g: (g * (np.exp(-(array * array)) * scale),),
+        lambda g, _, x: (g * (exp(-(x * x)) * scale),),
     )
 
 
