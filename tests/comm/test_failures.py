@@ -195,7 +195,10 @@ def test_both_wheels_are_refused_before_mpi_is_loaded(
         init(environ={"PMI_SIZE": "2"})
 
 
-def test_a_process_that_nobody_launched_is_a_world_of_one() -> None:
+def test_a_process_that_nobody_launched_is_a_world_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
     comm = init(environ={})
     assert (comm.rank, comm.size, comm.description) == (0, 1, "1 thread")
 
