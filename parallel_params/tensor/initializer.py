@@ -34,6 +34,7 @@ from parallel_params.tensor.laws import (
     Uniform,
     Zero,
 )
+from parallel_params.tensor.matrix_laws import Dirac, Orthogonal, Sparse
 from parallel_params.tensor.tape import Array, Node
 from parallel_params.tensor.tensor import Tensor
 
@@ -54,6 +55,9 @@ __all__ = [
     "HeUniform",
     "HeNormal",
     "VarianceScaling",
+    "Orthogonal",
+    "Sparse",
+    "Dirac",
 ]
 
 Init: TypeAlias = "Initializer | Tensor | str | bool | int | float"
@@ -76,6 +80,9 @@ _ALIASES: dict[str, type[Initializer]] = {
     "henormal": HeNormal,
     "identity": Identity,
     "variancescaling": VarianceScaling,
+    "orthogonal": Orthogonal,
+    "sparse": Sparse,
+    "dirac": Dirac,
 }
 
 
@@ -172,8 +179,9 @@ class LazyTensor(Tensor):
             stop: one past its last.
             out: [stop - start], of any dtype; values are rounded to it.
         """
-        for begin in range(start, stop, random.BLOCK):
-            end = min(begin + random.BLOCK, stop)
+        step = random.BLOCK if self.init.is_local else max(stop - start, 1)
+        for begin in range(start, stop, step):
+            end = min(begin + step, stop)
             block = self.init.values(self._shape, begin, end, self._stream)
             out[begin - start : end - start] = block
 
@@ -192,7 +200,8 @@ def initializer(
     Raises:
         ValueError: unknown name; a length that is no positive int; a shape that the law
             cannot fill, or that is not the tensor's.
-        TypeError: `init` or `dtype` is of another type.
+        TypeError: `init` or `dtype` is of another type; or the law needs an argument,
+            so its name alone ("sparse") will not do.
     """
     if not isinstance(dtype, DType):
         raise TypeError(f"dtype is one of the package's types, not {dtype!r}")

@@ -22,6 +22,7 @@ class Initializer:
     """A law. Subclasses say what `values` are, and which shapes they can fill."""
 
     is_random: ClassVar[bool] = False
+    is_local: ClassVar[bool] = True  # is a part as cheap to make as it is small?
 
     def check(self, shape: Shape) -> None:
         """Raise ValueError if the law cannot fill a tensor of this shape."""

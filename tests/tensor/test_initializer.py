@@ -24,6 +24,8 @@ LAWS: list[init.Initializer] = [
     init.VarianceScaling(),
     init.VarianceScaling(2.0, "fan_avg", "uniform"),
     init.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+    init.Orthogonal(2.0),
+    init.Sparse(0.5),
 ]
 every_law = pytest.mark.parametrize("law", LAWS, ids=repr)
 
