@@ -206,7 +206,8 @@ class ParameterTuple(tuple[Parameter, ...]):
                 raise ValueError(
                     f"element {place} of this ParameterTuple is another Parameter than "
                     f"element {first}, but its name {member.name!r} already exists; "
-                    "give each a name= of its own"
+                    "give each a name= of its own (check_names() of the cell that has "
+                    "them tells their attributes)"
                 )
         return super().__new__(cls, members)
 

@@ -65,7 +65,7 @@ class Unnamed:
 
     def __init__(self) -> None:
         self._next = 1
-        self._seen: dict[str, Parameter] = {}
+        self._seen: dict[str, tuple[str, Parameter]] = {}
 
     def number(self, members: Sequence[Parameter], label: str = "") -> None:
         """Call unnamed members `Parameter$1`, `Parameter$2`, ...
@@ -81,9 +81,12 @@ class Unnamed:
             if member.name == DEFAULT_NAME:
                 member.name = f"{DEFAULT_NAME}${self._next}"
                 self._next += 1
-            if label and self._seen.setdefault(member.name, member) is not member:
+            if not label:
+                continue
+            mine = f"{label}[{place}]"
+            other, known = self._seen.setdefault(member.name, (mine, member))
+            if known is not member:
                 raise ValueError(
-                    f"{label}[{place}] is another Parameter than one in a list or "
-                    f"tuple of this cell, but its name {member.name!r} already "
-                    "exists; give each a name= of its own"
+                    f"{mine} is another Parameter than {other}, but its name "
+                    f"{member.name!r} already exists; give each a name= of its own"
                 )

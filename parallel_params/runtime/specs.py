@@ -12,6 +12,21 @@ from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.spec import ParamSpec
 
 
+def check_optimizer(optimizer: object) -> None:
+    """Check that this is an optimizer which nobody has adopted.
+
+    Raises:
+        TypeError: it is none of ours.
+        ManagedOptimizerError: it has an owner already.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            "a ParameterManager takes an optimizer of parallel_params.nn, "
+            f"not {type(optimizer).__name__}"
+        )
+    optimizer.check_adoptable()
+
+
 def collect_parameters(net: Cell | Iterable[Parameter]) -> dict[str, Parameter]:
     """Return the parameters of `net` by name, in order of declaration.
 
@@ -19,18 +34,23 @@ def collect_parameters(net: Cell | Iterable[Parameter]) -> dict[str, Parameter]:
         PlanError: two parameters have one name, or there is none.
         TypeError: something in `net` is no Parameter.
     """
-    members = [*net.get_parameters()] if isinstance(net, Cell) else [*net]
+    if isinstance(net, Cell):
+        pairs = [*net.parameters_and_names()]
+    else:
+        pairs = [(f"number {i}", member) for i, member in enumerate(net)]
     found: dict[str, Parameter] = {}
-    for member in members:
+    paths: dict[str, str] = {}
+    for path, member in pairs:
         if not isinstance(member, Parameter):
             raise TypeError(
                 f"a ParameterManager takes a Cell or Parameters, "
                 f"not {type(member).__name__}"
             )
+        other = paths.setdefault(member.name, path)
         if found.setdefault(member.name, member) is not member:
             raise PlanError(
-                f"two parameters are called {member.name!r} (shapes "
-                f"{found[member.name].shape} and {member.shape}); give one another name"
+                f"two parameters, {other} and {path}, are called {member.name!r}; "
+                "give each a name= of its own"
             )
     if not found:
         raise PlanError("there is no parameter to manage: the net has none")

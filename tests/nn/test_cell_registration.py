@@ -117,11 +117,15 @@ def test_lists_are_kept_unregistered_and_their_unnamed_members_numbered(
 
 def test_a_repeated_name_in_lists_is_a_value_error_at_once() -> None:
     twins = [Parameter([1.0], name="n"), Parameter([1.0], name="n")]
-    with pytest.raises(ValueError, match=r"Holder\.ws\[1\].*'n' already exists"):
+    with pytest.raises(
+        ValueError, match=r"Holder\.ws\[1\].*Holder\.ws\[0\].*'n' already exists"
+    ):
         Holder(ws=twins)
     with pytest.warns(UnregisteredParameterWarning):
         cell = Holder(ws=twins[:1])
-    with pytest.raises(ValueError, match=r"Holder\.more\[0\].*'n' already exists"):
+    with pytest.raises(
+        ValueError, match=r"Holder\.more\[0\].*Holder\.ws\[0\].*'n' already exists"
+    ):
         cell.more = twins[1:]
 
 

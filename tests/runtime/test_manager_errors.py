@@ -122,6 +122,9 @@ def one_rank_cases() -> dict[str, tuple[Callable[[], object], type[Exception], s
         manager()[1].update(gradients)
 
     twice = [Parameter(Tensor([1.0]), name="w"), Parameter(Tensor([1.0]), name="w")]
+    tied = make_net()
+    rest = adamw(tied)
+    next(iter(tied.get_parameters())).name = "1.bias"
     return {
         "level": (lambda: manager(Policy(level=Level(2))), PlanError, "level 2"),
         "mesh": (
@@ -137,6 +140,11 @@ def one_rank_cases() -> dict[str, tuple[Callable[[], object], type[Exception], s
         "no parameters": (lambda: ParameterManager([], adamw(net)), PlanError, "none"),
         "no parameter": (lambda: ParameterManager([3], adamw(net)), TypeError, "int"),  # type: ignore[list-item]
         "one name": (lambda: ParameterManager(twice, adamw(net)), PlanError, "'w'"),
+        "one name for two attributes": (
+            lambda: ParameterManager(tied, rest),
+            PlanError,
+            "two parameters, 0.weight and 1.bias, are called '1.bias'",
+        ),
         "grains": (lambda: step(x, y, policy=four_grains), ValueError, "6 samples"),
         "lengths": (
             lambda: step(x, y[:4], policy=four_grains),
