@@ -195,7 +195,7 @@ def initializer(
         init: an `Initializer`, the name of one in any case, a number (a constant), or a
             tensor, which is returned after a look at its shape.
         shape: positive lengths; may be left out for a tensor.
-        dtype: element type.
+        dtype: element type; a tensor keeps its own.
 
     Raises:
         ValueError: unknown name; a length that is no positive int; a shape that the law

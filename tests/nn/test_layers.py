@@ -75,6 +75,8 @@ def test_dense_takes_laws_and_types() -> None:
     assert np.abs(dense.weight.asnumpy()).max() < np.sqrt(6 / 5)
     assert dense.bias is not None
     assert dense.bias.asnumpy().tolist() == [0.5, 0.5]
+    given = Dense(1, 1, Tensor(np.ones((1, 1))))
+    assert given.weight.dtype == dtypes.float64, "a tensor keeps its own type"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_parameters import parameters
 
+from parallel_params import nn
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim import SGD, Adam, AdamWeightDecay, Momentum, Optimizer
 from parallel_params.tensor.tensor import Tensor
@@ -106,3 +107,18 @@ def test_a_loss_scale_leaves_the_weight_decay_alone(loss_scale: float) -> None:
     a, _ = run(lambda p: Momentum(p, 0.1, 0.9, 0.1, loss_scale), 1)
     want = 1 - 0.1 * (1 / loss_scale + 0.1)
     np.testing.assert_allclose(a.asnumpy()[0], want, rtol=SHOWN)
+
+
+def test_one_step_cell_trains_as_in_mindspore() -> None:
+    net = nn.Dense(2, 1, "ones", "zeros")
+    optimizer = SGD(net.trainable_params(), 0.1)
+    train = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), optimizer)
+    x, y = Tensor(np.ones((2, 2), np.float32)), Tensor(np.zeros((2, 1), np.float32))
+
+    losses = [float(train(x, y)) for _ in range(3)]
+
+    np.testing.assert_allclose(losses, [4.0, 0.64, 0.1024], rtol=SHOWN)
+    np.testing.assert_allclose(net.weight.asnumpy(), [[0.376, 0.376]], rtol=SHOWN)
+    assert net.bias is not None
+    np.testing.assert_allclose(net.bias.asnumpy(), [-0.624], rtol=SHOWN)
+    assert optimizer.num_steps == 3

@@ -26,7 +26,7 @@ class Dense(Cell):
         bias_init: law of the bias, [out_channels].
         has_bias: whether there is a bias.
         activation: a name ("relu", "gelu", "tanh", "sigmoid", ...), a cell, or None.
-        dtype: of weight and bias.
+        dtype: of weight and bias; one given as a Tensor keeps its own.
 
     Raises:
         TypeError: the channels are no ints, `has_bias` no bool, or `activation` is
