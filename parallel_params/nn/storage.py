@@ -53,6 +53,21 @@ class Storage(Settings, Tensor):
         return math.prod(self.shape)
 
     @property
+    def ndim(self) -> int:
+        """The number of dims."""
+        return len(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """The bytes of one element."""
+        return self.dtype.numpy.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return self.size * self.itemsize
+
+    @property
     def has_init(self) -> bool:
         """Whether the parameter still waits for its values."""
         return self.init_mode is not None

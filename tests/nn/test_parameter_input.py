@@ -120,7 +120,8 @@ def test_a_lazy_parameter_waits_for_init_data() -> None:
     assert parameter.has_init
     assert parameter.init_mode is lazy
     assert (parameter.shape, str(parameter.dtype)) == ((2, 3), "Float32")
-    assert parameter.size == 6
+    assert (parameter.size, parameter.ndim) == (6, 2)
+    assert (parameter.itemsize, parameter.nbytes) == (4, 24)
     assert parameter.has_init, "a look at shape, type and size makes no values"
 
 
