@@ -33,8 +33,8 @@ _HIDDEN = tuple(
 class KnowsFirstFailure(Protocol):
     """A communicator whose ranks tell each other that they have failed."""
 
-    def first_failure(self, *, is_consequence: bool) -> Rank:
-        """Tell the others that this rank has failed; return who failed first."""
+    def first_failure(self, what: str, *, is_consequence: bool) -> Rank:
+        """Tell the others how this rank has failed; return who failed first."""
         ...
 
 
@@ -112,7 +112,8 @@ def end_world(comm: Communicator, error: BaseException) -> NoReturn:
     if isinstance(comm, KnowsFirstFailure):
         # Raised because of another rank, which has more to say and is saying it now.
         is_consequence = isinstance(error, RankFailed) and error.__cause__ is None
-        first = comm.first_failure(is_consequence=is_consequence)
+        what = f"{type(error).__name__}: {error}"
+        first = comm.first_failure(what, is_consequence=is_consequence)
         text += (
             f"\nRank {first} of {comm.size} failed first; all ranks are stopped "
             f"(exit code {code})."

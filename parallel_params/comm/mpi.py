@@ -5,9 +5,11 @@ messages travel on a duplicate of MPI's world, so that they never meet a user's 
 Whether a process *should* open a world is decided in `comm/world.py`.
 """
 
+import functools
 import os
 import sys
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -30,6 +32,7 @@ from parallel_params.comm.buffers import (
 )
 from parallel_params.comm.launch_env import check_launcher, check_world_size
 from parallel_params.comm.protocol import EXIT_UNCAUGHT, Buffer, Rank, ReduceOp
+from parallel_params.comm.segments import unlink_segments
 
 # We start MPI ourselves, after looking at who launched us; mpi4py still ends it.
 mpi4py.rc.initialize = False
@@ -48,6 +51,7 @@ _NOTICE_S = 0.05
 _FORWARD_S = 0.1
 _GRACE_S = 1.0
 _LATER_S = 3600.0
+_STDERR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +100,15 @@ def world(
         check_launcher(environ, library=library().name)
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     check_world_size(environ, size=MPI.COMM_WORLD.Get_size(), library=library().name)
-    return MPICommunicator(
-        MPI.COMM_WORLD.Dup(), notices=MPI.COMM_WORLD.Dup(), max_count=max_count
-    )
+    comm = MPI.COMM_WORLD.Dup()
+    unlink_segments()
+    return MPICommunicator(comm, notices=_notices(), max_count=max_count)
+
+
+# One for all worlds of a process: hooks use it until the end, so nobody can free it.
+@functools.cache
+def _notices() -> MPI.Intracomm:
+    return MPI.COMM_WORLD.Dup()
 
 
 class MPICommunicator:
@@ -247,24 +257,29 @@ class MPICommunicator:
         sys.stdout.flush()
         # Open MPI's launcher may otherwise show its own farewell first.
         time.sleep(_FORWARD_S)
+        # MPICH has a line of its own, which says less.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
         MPI.COMM_WORLD.Abort(code)
         # MPICH's comes back now and then, and nothing more should happen here.
         os._exit(code)
 
-    def first_failure(self, *, is_consequence: bool) -> Rank:
+    def first_failure(self, what: str, *, is_consequence: bool) -> Rank:
         """Tell the world that this rank has failed, and learn which rank failed first.
 
         Returns after a moment whatever the others do: it is called when they may wait
         in any collective. First by the clocks of the ranks, as far as this rank heard.
+        A rank that failed first in the same way gets a second to tell it for all.
 
         Args:
+            what: the failure in words.
             is_consequence: this rank failed because another did; it counts later and
                 gives the other a second to end the world with a better message.
         """
         rank = self._notices.Get_rank()
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
             return rank
-        mine = np.array([time.time() + _LATER_S * is_consequence])
+        own = float(zlib.crc32(what.encode(errors="replace")))
+        mine = np.array([time.time() + _LATER_S * is_consequence, own])
         # A small message is buffered, so sending never waits for the receiver; nobody
         # completes it either, because the process ends here.
         sent = [
@@ -272,17 +287,20 @@ class MPICommunicator:
             for other in range(self._notices.Get_size())
             if other != rank
         ]
-        heard = [(float(mine[0]), rank)]
-        deadline = time.monotonic() + (_GRACE_S if is_consequence else _NOTICE_S)
+        first = (float(mine[0]), rank)
+        start = time.monotonic()
+        wait_s = _GRACE_S if is_consequence else _NOTICE_S
         status = MPI.Status()
-        while time.monotonic() < deadline:
+        while time.monotonic() < start + wait_s:
             if self._notices.Iprobe(MPI.ANY_SOURCE, _FAILURE_TAG, status):
-                when = np.empty(1)
-                self._notices.Recv(when, status.Get_source(), _FAILURE_TAG)
-                heard.append((float(when[0]), status.Get_source()))
+                theirs = np.empty(2)
+                self._notices.Recv(theirs, status.Get_source(), _FAILURE_TAG)
+                first = min(first, (float(theirs[0]), status.Get_source()))
+                if first[1] == status.Get_source() and theirs[1] == own:
+                    wait_s = _GRACE_S
             time.sleep(0.001)
         del sent
-        return min(heard)[1]
+        return first[1]
 
     def close(self) -> None:
         """See `Communicator.close`."""

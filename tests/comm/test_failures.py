@@ -100,6 +100,13 @@ def test_ranks_that_fail_together_agree_on_the_first(script: str) -> None:
 
 
 @slow
+def test_a_failure_that_all_ranks_share_is_told_by_one(script: str) -> None:
+    end = run_in_world(3, [script, "all"], timeout_s=TIMEOUT_S)
+    assert end.stderr.count("ValueError: no such layer") == 1, end.stderr
+    assert "Abort(70)" not in end.stderr
+
+
+@slow
 def test_run_script_covers_every_exit(script: str) -> None:
     code = "import sys; from parallel_params.comm.world import run_script; "
     code += "run_script(sys.argv[1], sys.argv[2:])"

@@ -1,6 +1,7 @@
 """What only MPI has: counts too large for one call, and a library with a name."""
 
 import os
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -110,6 +111,25 @@ def test_the_lowest_clock_failed_first(world: Communicator) -> None:
     comm = mpi.world(environ=os.environ)
     # Rank r believes that it failed r seconds before the others began to.
     with mock.patch("time.time", return_value=100.0 - comm.rank):
-        first = comm.first_failure(is_consequence=False)
+        first = comm.first_failure(f"of {comm.rank}", is_consequence=False)
     assert_on_all_ranks(comm, first == comm.size - 1, f"rank {first}")
     comm.close()
+
+
+def test_thousands_of_worlds_can_be_opened_one_after_the_other(
+    world: Communicator,
+) -> None:
+    # MPICH has room for about 2000 communicators at a time.
+    from parallel_params.comm import mpi
+
+    for _ in range(2100):
+        mpi.world(environ=os.environ).close()
+    assert_on_all_ranks(world, True)
+
+
+def test_a_world_has_no_name_in_shared_memory_to_leave_behind(
+    world: Communicator,
+) -> None:
+    maps = Path("/proc/self/maps").read_text("utf-8").splitlines()
+    named = [line for line in maps if "mpich_shm_" in line and "(deleted)" not in line]
+    assert_on_all_ranks(world, not named, str(named))
