@@ -21,10 +21,10 @@ class PlanError(ParallelParamsError, ValueError):
 
 
 class PlanMismatch(ParallelParamsError, RuntimeError):
-    """The ranks did not build the same model, policy or mesh.
+    """The ranks did not build the same model, optimizer, policy or mesh.
 
-    Cause: a model, flag, dtype or optimizer that depends on the rank. Remedy: build the
-    same model on every rank; the message names the first different parameter and ranks.
+    Cause: a model, flag, dtype, learning rate or order of calls that depends on the
+    rank. Remedy: do the same on every rank; the message names what differs and where.
     """
 
 
@@ -85,6 +85,13 @@ class ManagedOptimizerError(ParallelParamsError, RuntimeError):
 
     Its state is sharded, so a call on one rank alone cannot step it. Remedy: call
     `manager.step(...)` or `manager.update(gradients)` on every rank.
+    """
+
+
+class ManagerClosed(ParallelParamsError, RuntimeError):
+    """A `ParameterManager` was used after its `close()`, or after its `with`.
+
+    Remedy: make a new manager on the same parameters, with a new optimizer.
     """
 
 

@@ -5,7 +5,6 @@ step is: forward and backward over this rank's grains, one status message, then 
 bucket reduce, update, publish.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
@@ -15,23 +14,25 @@ from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.ledger import Ledger
 from parallel_params.comm.protocol import Communicator
 from parallel_params.comm.world import init
-from parallel_params.errors import PlanError
+from parallel_params.errors import ManagerClosed
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
-from parallel_params.plan.plan import Plan, make_plan
-from parallel_params.plan.policy import Level, Policy
+from parallel_params.plan.policy import Policy
 from parallel_params.runtime.backward import LossFunction
-from parallel_params.runtime.build import Runtime, build_runtime
+from parallel_params.runtime.build import Runtime, build_runtime, plan_for
 from parallel_params.runtime.foreign import place_gradients
-from parallel_params.runtime.specs import collect_parameters, make_specs
-from parallel_params.runtime.start import agree_on_plan, equalise_start, weight_hash
-from parallel_params.runtime.status import Status
+from parallel_params.runtime.hashes import hash_of_all
+from parallel_params.runtime.specs import check_optimizer, collect_parameters
+from parallel_params.runtime.start import (
+    agree_on_optimizer,
+    agree_on_plan,
+    equalise_start,
+)
+from parallel_params.runtime.status import Call, Status
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
-
-HIGHEST_EXECUTED = Level.STATE
 
 
 class ParameterManager:
@@ -58,7 +59,7 @@ class ParameterManager:
 
     Raises:
         PlanError: parameters, optimizer, policy and mesh contradict each other.
-        PlanMismatch: the ranks built different models, policies or meshes.
+        PlanMismatch: the ranks built different models, optimizers, policies or meshes.
         RankFailed: another rank could not build its part.
 
     Collective: all ranks of `comm`, and so is every method that says so.
@@ -73,23 +74,29 @@ class ParameterManager:
         mesh: Mesh | None = None,
         comm: Communicator | None = None,
     ) -> None:
+        self._is_own_comm = comm is None
         self.comm = Ledger(comm if comm is not None else init())
-        self._optimizer = optimizer
-        self.num_steps = optimizer.num_steps
         error: Exception | None = None
         try:
-            optimizer.check_adoptable()
+            check_optimizer(optimizer)
             self._parameters = collect_parameters(net)
-            self.plan = _plan_for(self._parameters, optimizer, policy, mesh, self.comm)
+            self.plan = plan_for(
+                self._parameters, optimizer, policy, mesh, self.comm.size
+            )
         except Exception as raised:
             error = raised
         agree_ok(self.comm, error)
         agree_on_plan(self.comm, self.plan)
-        self._runtime: Runtime = build_runtime(
+        agree_on_optimizer(self.comm, optimizer, self.plan)
+        self._optimizer = optimizer
+        self.num_steps = optimizer.num_steps
+        self._runtime: Runtime | None = build_runtime(
             self.plan, self.comm, self._parameters, optimizer
         )
         optimizer.adopt("ParameterManager")
-        self.start_differences = self._equalise_start()
+        self.start_differences = equalise_start(
+            self.plan, self.comm.rank, self._runtime.groups, self._parameters
+        )
         self._status = Status(self.comm)
 
     def step(self, loss_fn: LossFunction, *batch: object) -> Tensor:
@@ -108,12 +115,16 @@ class ParameterManager:
         Raises:
             RankFailed: the loss function raised on some rank, or a batch did not fit.
                 No weight has changed then, on any rank.
+            PlanMismatch: the ranks are not taking the same step, or would take it at
+                different learning rates. No weight has changed.
+            ManagerClosed: the manager is closed.
 
         Collective: all ranks.
         """
-        total = self._run_backward(loss_fn, batch, 1.0 / self._runtime.num_grains)
-        self._update()
-        return Tensor.wrap(np.asarray(total / self._runtime.num_grains))
+        num_grains = self._open.num_grains
+        total, rates = self._run_backward("step", loss_fn, batch, 1.0 / num_grains)
+        self._update(rates)
+        return Tensor.wrap(np.asarray(total / num_grains))
 
     def value_and_grad(
         self, loss_fn: LossFunction, *batch: object
@@ -131,50 +142,55 @@ class ParameterManager:
             `update`.
 
         Raises:
-            RankFailed: as `step`.
+            RankFailed, PlanMismatch, ManagerClosed: as `step`.
 
         Collective: all ranks.
         """
-        share = self.comm.size / self._runtime.num_grains
-        total = self._run_backward(loss_fn, batch, share)
+        runtime = self._open
+        share = self.comm.size / runtime.num_grains
+        total, _ = self._run_backward("value_and_grad", loss_fn, batch, share)
         gradients = {
             extent.name: view
-            for exchange in self._runtime.exchanges
+            for exchange in runtime.exchanges
             for extent, view in zip(
                 exchange.arena.bucket.extents, exchange.arena.gradients[0], strict=True
             )
         }
-        return Tensor.wrap(np.asarray(total / self._runtime.num_grains)), gradients
+        return Tensor.wrap(np.asarray(total / runtime.num_grains)), gradients
 
     def update(self, gradients: Mapping[str, object]) -> None:
         """Take one optimizer step on gradients of any origin.
 
         Args:
             gradients: this rank's gradient per parameter name, in the parameter's
-            shape:
-                the gradient of the mean loss over this rank's share of the batch.
-                Anything NumPy can read as an array. The ranks' gradients are averaged;
-                a parameter that is left out counts as zero on this rank.
+                shape: the gradient of the mean loss over this rank's share of the
+                batch. Anything NumPy can read as an array. The ranks' gradients are
+                averaged; a parameter that is left out counts as zero on this rank.
 
         Raises:
             RankFailed: a gradient did not fit its parameter on some rank; no weight has
                 changed then.
+            PlanMismatch, ManagerClosed: as `step`.
 
         Collective: all ranks.
         """
-        arenas = [exchange.arena for exchange in self._runtime.exchanges]
+        arenas = [exchange.arena for exchange in self._open.exchanges]
+        rates: tuple[float, ...] = ()
         error: Exception | None = None
         try:
             place_gradients(gradients, arenas, self.num_absent)
+            rates = self._optimizer.rates(self.num_steps)
         except Exception as raised:
             error = raised
-        self._status.exchange(0.0, error)
-        self._update(1.0 / self.comm.size)
+        self._status.exchange(
+            0.0, error, call="update", step=self.num_steps, rates=rates
+        )
+        self._update(rates, 1.0 / self.comm.size)
 
     @property
     def num_absent(self) -> dict[str, int]:
         """By parameter name: in how many grains or updates no gradient arrived."""
-        return self._runtime.backward.num_absent
+        return self._open.backward.num_absent
 
     def weights_hash(self) -> str:
         """Return a hash of all weights, 32 hex digits, the same on all ranks.
@@ -184,18 +200,7 @@ class ParameterManager:
 
         Collective: all ranks.
         """
-        plan = self.plan
-        copies, own = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
-        for name, parameter in self._parameters.items():
-            is_copy = plan.group_size(plan.bucket_of(name)) == self.comm.size
-            target = copies if is_copy else own
-            target.update(name.encode() + weight_hash(parameter))
-        if all(plan.group_size(bucket) == self.comm.size for bucket in plan.buckets):
-            return copies.hexdigest()
-        parts = self.comm.all_gather_bytes(own.digest())
-        return hashlib.blake2b(
-            copies.digest() + b"".join(parts), digest_size=16
-        ).hexdigest()
+        return hash_of_all(self.plan, self.comm, self._parameters)
 
     def report(self) -> str:
         """Return what is sharded where, and what this rank has sent so far."""
@@ -212,14 +217,18 @@ class ParameterManager:
         return "\n".join(lines)
 
     def close(self) -> None:
-        """Free the communication groups and release the parameters.
+        """Free the communicators made here and release the parameters; once is enough.
 
         The parameters keep their values; their flags may be set again. The state of the
         optimizer goes with the manager.
 
         Collective: all ranks.
         """
-        self._runtime.close()
+        runtime = self._release()
+        if runtime is not None:
+            runtime.close_groups()
+            if self._is_own_comm:
+                self.comm.close()
 
     def __enter__(self) -> "ParameterManager":
         return self
@@ -230,63 +239,60 @@ class ParameterManager:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # After an error the other ranks may be anywhere: freeing groups could hang.
         if error is None:
             self.close()
+        else:
+            # The other ranks may be anywhere: freeing communicators could hang.
+            self._release()
+
+    @property
+    def _open(self) -> Runtime:
+        if self._runtime is None:
+            raise ManagerClosed(
+                "this ParameterManager is closed; make a new one on the parameters, "
+                "with a new optimizer"
+            )
+        return self._runtime
+
+    def _release(self) -> Runtime | None:
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            runtime.release()
+        return runtime
 
     def _run_backward(
-        self, loss_fn: LossFunction, batch: Sequence[object], weight: float
-    ) -> float:
-        loss, error = 0.0, None
+        self,
+        call: Call,
+        loss_fn: LossFunction,
+        batch: Sequence[object],
+        weight: float,
+    ) -> tuple[float, tuple[float, ...]]:
+        """Return the sum of all grains' losses, and the rates for an update."""
+        loss = 0.0
+        rates: tuple[float, ...] = ()
+        error: Exception | None = None
         try:
-            loss = self._runtime.backward.run(
+            loss = self._open.backward.run(
                 loss_fn,
                 batch,
                 weight=weight,
                 scope=("step", self.num_steps),
             )
+            if call == "step":
+                rates = self._optimizer.rates(self.num_steps)
         except Exception as raised:
             error = raised
-        return self._status.exchange(loss, error)
+        total = self._status.exchange(
+            loss, error, call=call, step=self.num_steps, rates=rates
+        )
+        return total, rates
 
-    def _update(self, gradient_scale: float = 1.0) -> None:
-        rates = self._optimizer.rates(self.num_steps)
+    def _update(self, rates: Sequence[float], gradient_scale: float = 1.0) -> None:
         self.num_steps += 1
-        for exchange in self._runtime.exchanges:
+        for exchange in self._open.exchanges:
             exchange.run(
                 step=self.num_steps,
                 rates=rates,
                 gradient_scale=gradient_scale / self._optimizer.loss_scale,
             )
         self._optimizer.advance()
-
-    def _equalise_start(self) -> tuple[str, ...]:
-        by_group: dict[tuple[int, ...], list[str]] = {}
-        for bucket in self.plan.buckets:
-            ranks = tuple(self.plan.group(bucket, self.comm.rank))
-            by_group.setdefault(ranks, []).extend(e.name for e in bucket.extents)
-        different: list[str] = []
-        for ranks, names in by_group.items():
-            if len(ranks) > 1:
-                group = self._runtime.groups[ranks]
-                different += equalise_start(group, names, self._parameters)
-        return tuple(different)
-
-
-def _plan_for(
-    parameters: dict[str, Parameter],
-    optimizer: Optimizer,
-    policy: Policy | None,
-    mesh: Mesh | None,
-    comm: Communicator,
-) -> Plan:
-    policy = policy if policy is not None else Policy()
-    mesh = mesh if mesh is not None else Mesh(data=comm.size)
-    if mesh.size != comm.size:
-        raise PlanError(f"{mesh} has {mesh.size} ranks, the world has {comm.size}")
-    if policy.level > HIGHEST_EXECUTED:
-        raise PlanError(
-            f"level {int(policy.level)} can be planned but not executed yet; "
-            f"this release executes levels 0 and {int(HIGHEST_EXECUTED)}"
-        )
-    return make_plan(make_specs(parameters, optimizer), mesh, policy)

@@ -8,19 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.protocol import Communicator
+from parallel_params.errors import PlanError
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.bucket import Bucket
 from parallel_params.plan.interval import Interval
-from parallel_params.plan.plan import Plan
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.plan import Plan, make_plan
+from parallel_params.plan.policy import Level, Policy
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.backward import Backward
 from parallel_params.runtime.exchange import BucketExchange
 from parallel_params.runtime.reducer import Reducer
+from parallel_params.runtime.specs import make_specs
 from parallel_params.runtime.stepper import Stepper
 from parallel_params.tensor.dtype import dtype_named
 from parallel_params.tensor.tape import Array
+
+HIGHEST_EXECUTED = Level.STATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +50,45 @@ class Runtime:
     groups: Mapping[tuple[int, ...], Communicator]
     num_ranks: int
 
-    def close(self) -> None:
-        """Free the groups and release the parameters, which keep their values.
-
-        Collective: all ranks.
-        """
+    def release(self) -> None:
+        """Let go of the parameters, which keep their values."""
         for arena in self.arenas:
             for parameter in arena.parameters:
                 parameter.release()
+
+    def close_groups(self) -> None:
+        """Free the groups.
+
+        Collective: all ranks.
+        """
         for ranks, group in self.groups.items():
             if len(ranks) < self.num_ranks:  # else it is the caller's communicator
                 group.close()
+
+
+def plan_for(
+    parameters: dict[str, Parameter],
+    optimizer: Optimizer,
+    policy: Policy | None,
+    mesh: Mesh | None,
+    num_ranks: int,
+) -> Plan:
+    """Plan what this release can execute in a world of `num_ranks`.
+
+    Raises:
+        PlanError: parameters, optimizer, policy and mesh contradict each other or the
+            world, or the level is not executed yet.
+    """
+    policy = policy if policy is not None else Policy()
+    mesh = mesh if mesh is not None else Mesh(data=num_ranks)
+    if mesh.size != num_ranks:
+        raise PlanError(f"{mesh} has {mesh.size} ranks, the world has {num_ranks}")
+    if policy.level > HIGHEST_EXECUTED:
+        raise PlanError(
+            f"level {int(policy.level)} can be planned but not executed yet; "
+            f"this release executes levels 0 and {int(HIGHEST_EXECUTED)}"
+        )
+    return make_plan(make_specs(parameters, optimizer), mesh, policy)
 
 
 def build_runtime(
@@ -70,15 +105,41 @@ def build_runtime(
         parameters: by name; their storage moves into the arenas.
         optimizer: its rule and settings, and the state it may have; not changed.
 
+    Raises:
+        RankFailed: a rank had no memory, or no values for a lazy parameter. All ranks
+            have let go of their parameters then.
+
     Collective: all ranks.
     """
+    groups = _make_groups(plan, comm)
+    error: Exception | None = None
+    try:
+        runtime = _assemble(plan, comm, parameters, optimizer, groups)
+    except Exception as raised:
+        error = raised
+    try:
+        agree_ok(comm, error)
+    except Exception:
+        for parameter in parameters.values():
+            parameter.release()
+        raise
+    return runtime
+
+
+def _assemble(
+    plan: Plan,
+    comm: Communicator,
+    parameters: Mapping[str, Parameter],
+    optimizer: Optimizer,
+    groups: Mapping[tuple[int, ...], Communicator],
+) -> Runtime:
+    """Build this rank's part; nothing here communicates."""
     settings = {
         p.name: optimizer.settings(i) for i, p in enumerate(optimizer.parameters)
     }
     # Where the order of sums is free, a rank's share of the batch is one grain.
     is_canonical = plan.policy.reduction == "canonical"
     num_own_grains = plan.grains_per_rank if is_canonical else 1
-    groups = _make_groups(plan, comm)
     memory = np.empty(plan.bytes_per_rank(comm.rank).receive, np.uint8)
     arenas = _make_arenas(plan, comm.rank, parameters, optimizer)
     exchanges = []

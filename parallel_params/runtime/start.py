@@ -1,23 +1,23 @@
 """What ranks agree on before the first gradient travels.
 
-First that they planned the same: digests are compared, and only if they differ do the
-plans travel, to say where. Then that every copy of a weight starts from the same
-values: hashes are compared, and only what differs is broadcast from the group's first
-rank.
+First that they planned the same and will move weights alike: digests are compared, and
+only if they differ do plans and settings travel, to say where. Then that every copy of
+a weight starts from the same values: hashes are compared, and only what differs is
+broadcast from the group's first rank.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from parallel_params.comm.agree import odd_ranks
+from parallel_params.comm.agree import first_difference, odd_ranks
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import PlanMismatch
 from parallel_params.nn.parameter import Parameter
+from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.codec import encode
 from parallel_params.plan.plan import Plan
-
-HASH_BYTES = 16
+from parallel_params.runtime.hashes import HASH_BYTES, weight_hash
 
 
 def agree_on_plan(comm: Communicator, plan: Plan) -> None:
@@ -36,7 +36,55 @@ def agree_on_plan(comm: Communicator, plan: Plan) -> None:
     usual = next(rank for rank in range(comm.size) if rank not in odd)
     difference, remedy = _difference(plans[odd[0]], plans[usual])
     who = f"rank {odd[0]}" if len(odd) == 1 else f"ranks {', '.join(map(str, odd))}"
-    raise PlanMismatch(f"{who} differ from rank {usual}: {difference}. {remedy}")
+    differ = "differs" if len(odd) == 1 else "differ"
+    raise PlanMismatch(f"{who} {differ} from rank {usual}: {difference}. {remedy}")
+
+
+def agree_on_optimizer(comm: Communicator, optimizer: Optimizer, plan: Plan) -> None:
+    """Make sure that every rank will move the weights by the same rule and settings.
+
+    Where owners update, ranks with different settings would train a patchwork of both
+    without a sign. Learning rates are compared at every step, see `Status`.
+
+    Raises:
+        PlanMismatch: on all ranks, naming the first setting that differs, the ranks
+            that differ from the majority, and both values.
+
+    Collective: every rank of `comm`, with the same plan.
+    """
+    if comm.size == 1:
+        return
+    facts = _optimizer_facts(optimizer, plan)
+    digest = hashlib.blake2b("\n".join(facts).encode(), digest_size=HASH_BYTES)
+    if not odd_ranks(comm.all_gather_bytes(digest.digest())):
+        return
+    raise PlanMismatch(
+        f"the optimizer is not the same on all ranks: {first_difference(comm, facts)}. "
+        "Build it with the same arguments on every rank."
+    )
+
+
+def _optimizer_facts(optimizer: Optimizer, plan: Plan) -> list[str]:
+    rule = optimizer.rule
+    # An own rule may have no text but its address, which differs everywhere.
+    has_text = type(rule).__repr__ is not object.__repr__
+    facts = [
+        repr(rule) if has_text else type(rule).__qualname__,
+        f"loss_scale {optimizer.loss_scale}",
+        f"{optimizer.num_steps} steps taken",
+    ]
+    for index, parameter in enumerate(optimizer.parameters):
+        settings = optimizer.settings(index)
+        facts.append(
+            f"parameter {parameter.name!r}: weight_decay {settings.weight_decay}, "
+            f"group {settings.group}"
+        )
+    for slot, members in optimizer.allocated_state.items():
+        for parameter, member in zip(optimizer.parameters, members, strict=True):
+            if plan.group_size(plan.bucket_of(parameter.name)) == plan.mesh.size:
+                digest = weight_hash(member).hex()
+                facts.append(f"{slot} of {parameter.name!r}: values with hash {digest}")
+    return facts
 
 
 def _facts(plan: Plan) -> bytes:
@@ -89,29 +137,40 @@ def _fields(odd: object, usual: object) -> str:
     )
 
 
-def weight_hash(parameter: Parameter) -> bytes:
-    """Return a hash of the parameter's bytes, 16 bytes long."""
-    data = parameter.asnumpy().tobytes()
-    return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
-
-
 def equalise_start(
-    comm: Communicator, names: Sequence[str], parameters: Mapping[str, Parameter]
+    plan: Plan,
+    rank: int,
+    groups: Mapping[tuple[int, ...], Communicator],
+    parameters: Mapping[str, Parameter],
 ) -> tuple[str, ...]:
-    """Give every rank of `comm` the first rank's values where values differ.
+    """Give every copy of a weight the values of the first rank of its group.
 
     Args:
-        comm: ranks that hold copies of the same weights.
-        names: the parameters concerned, in the same order on every rank.
-        parameters: by name.
+        plan: says which ranks hold copies of what.
+        rank: this one.
+        groups: communicator per group of ranks.
+        parameters: by name; written where values differ.
 
     Returns:
-        The names whose values differed and were broadcast.
+        The names whose values differed in this rank's groups and were broadcast.
 
-    Collective: every rank of `comm`.
+    Collective: every rank of the plan.
     """
-    if comm.size == 1 or not names:
-        return ()
+    by_group: dict[tuple[int, ...], list[str]] = {}
+    for bucket in plan.buckets:
+        ranks = tuple(plan.group(bucket, rank))
+        by_group.setdefault(ranks, []).extend(e.name for e in bucket.extents)
+    return tuple(
+        name
+        for ranks, names in by_group.items()
+        if len(ranks) > 1
+        for name in _equalise(groups[ranks], names, parameters)
+    )
+
+
+def _equalise(
+    comm: Communicator, names: Sequence[str], parameters: Mapping[str, Parameter]
+) -> list[str]:
     own = b"".join(weight_hash(parameters[name]) for name in names)
     hashes = comm.all_gather_bytes(own)
     different = []
@@ -120,4 +179,4 @@ def equalise_start(
         if len({h[part] for h in hashes}) > 1:
             comm.broadcast(parameters[name].asnumpy(), root=0)
             different.append(name)
-    return tuple(different)
+    return different
