@@ -6,7 +6,7 @@ Reads a finished plan and its estimate; decides nothing.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from parallel_params.plan.bucket import Bucket
+from parallel_params.plan.bucket_table import list_buckets, list_buckets_briefly
 from parallel_params.plan.cost import Estimate, Machine, RankClass, estimate
 from parallel_params.plan.effects import list_idle_flags, outcome_of, why_whole
 from parallel_params.plan.plan import Plan, make_plan
@@ -41,7 +41,7 @@ def describe(plan: Plan, *, most_rows: int) -> str:
         _held(plan, costs),
         _sent(plan, costs),
         _levels(plan),
-        _buckets(plan, most_rows),
+        list_buckets(plan, most_rows),
         [*_special_parameters(plan), *_idle_choices(plan), *_promises(plan, costs)],
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
@@ -58,7 +58,7 @@ def summarise(plan: Plan, *, most_rows: int) -> str:
     sections = [
         [*_head(plan), f"  {traffic}"],
         _held_table(plan, costs),
-        _buckets(plan, most_rows),
+        list_buckets_briefly(plan, most_rows),
         [*_special_parameters(plan), *_idle_choices(plan), _promised_bits(plan)],
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
@@ -163,42 +163,6 @@ def _levels(plan: Plan) -> list[str]:
             ]
         )
     return format_table(rows, align=">>><")
-
-
-def _buckets(plan: Plan, most_rows: int) -> list[str]:
-    if not plan.buckets:
-        return []
-    heading = ["bucket", "elements", "bytes", "dtype", "over"]
-    rows = [[*heading, *(kind.value for kind in Kind), "parameters"]]
-    rows += [
-        [
-            str(bucket.index),
-            format_count(bucket.numel),
-            format_bytes(bucket.weight_bytes),
-            bucket.dtype,
-            plural(plan.group_size(bucket), "rank"),
-            *(_how_held(plan, bucket, kind) for kind in Kind),
-            name_some([extent.name for extent in bucket.extents], most=3),
-        ]
-        for bucket in plan.buckets[:most_rows]
-    ]
-    lines = format_table(rows, align=">>><><<<<")
-    rest = plan.buckets[most_rows:]
-    if rest:
-        num_bytes = sum(bucket.weight_bytes for bucket in rest)
-        num_parameters = sum(len(bucket.extents) for bucket in rest)
-        lines.append(
-            f"  and {plural(len(rest), 'more bucket')} of "
-            f"{plural(num_parameters, 'parameter')}, {format_bytes(num_bytes)}"
-        )
-    return lines
-
-
-def _how_held(plan: Plan, bucket: Bucket, kind: Kind) -> str:
-    if not bucket.num_copies(kind):
-        return "-"
-    is_cut = bucket.level.cuts(kind) and plan.group_size(bucket) > 1
-    return "cut" if is_cut else "whole"
 
 
 def _special_parameters(plan: Plan) -> Iterator[str]:

@@ -286,13 +286,33 @@ def test_flipping_a_flag_costs_what_the_flipped_plan_costs(plan: Plan) -> None:
     assert f"cost {extra / 1024:.1f} KiB per rank" in plan.explain("0.weight")
 
 
+SUMMARY_BUCKETS = """
+  bucket      bytes     over  is cut           parameters
+       0   31.6 KiB   1 rank  nothing          own
+       1  514.0 KiB  4 ranks  nothing          1.scale, 1.weight, 0.bias
+       2  128.0 KiB  4 ranks  optimizer state  0.weight
+       3   75.0 KiB  4 ranks  nothing          embedding
+"""
+
+
 def test_the_summary_is_the_page_without_estimates(plan: Plan) -> None:
     summary = plan.summarise()
+    assert SUMMARY_BUCKETS in summary
     page = plan.describe()
-    lines = [line for line in summary.splitlines() if "a rank sends" not in line]
+    rest = summary.replace(SUMMARY_BUCKETS, "")
+    lines = [line for line in rest.splitlines() if "a rank sends" not in line]
     assert all(line in page.splitlines() for line in lines)
     assert "  a rank sends 963.1 KiB in 5 collectives a step" in summary
     assert " us" not in summary
+
+
+def test_the_summary_names_all_that_is_cut_of_a_bucket() -> None:
+    for level, cut in (
+        (Level.GRADIENT, "gradient, optimizer state"),
+        (Level.WEIGHT, "everything"),
+    ):
+        plan = make_plan(MODEL[1:2], Mesh(data=4), Policy(level=level))
+        assert f"0  128.0 KiB  4 ranks  {cut}  0.weight" in plan.summarise()
 
 
 def test_the_summary_of_one_rank_sends_nothing() -> None:
