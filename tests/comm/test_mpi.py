@@ -119,10 +119,12 @@ def test_the_lowest_clock_failed_first(world: Communicator) -> None:
 def test_thousands_of_worlds_can_be_opened_one_after_the_other(
     world: Communicator,
 ) -> None:
-    # MPICH has room for about 2000 communicators at a time.
     from parallel_params.comm import mpi
 
-    for _ in range(2100):
+    # MPICH has room for about 2000 communicators at a time. More ranks than cores make
+    # them slowly, and would find nothing that two do not.
+    num_worlds = 2100 if world.size <= 2 else 20
+    for _ in range(num_worlds):
         mpi.world(environ=os.environ).close()
     assert_on_all_ranks(world, True)
 
