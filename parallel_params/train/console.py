@@ -5,9 +5,12 @@ Lines go to a stream in one write each; there are no carriage returns in a file.
 """
 
 import dataclasses
+import textwrap
 from typing import Literal, Protocol, TextIO, TypeAlias
 
 Style: TypeAlias = Literal["auto", "bar", "plain", "off"]
+
+LINE_WIDTH = 79
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +62,14 @@ class Row:
     test_accuracy: float | None = None
 
     def text(self) -> str:
-        """Write the row as one line."""
+        """Write the row as one line, of less than 80 characters in most runs."""
         width = len(str(self.num_steps))
         line = (
-            f"  step {self.step:>{width}}/{self.num_steps}   loss {self.loss:<8.4f} "
-            f"lr {self.lr:.1e}   {grouped(round(self.samples_per_s)):>9} samples/s"
+            f"  step {self.step:>{width}}/{self.num_steps}  loss {self.loss:<7.4f}  "
+            f"lr {self.lr:.1e}  {grouped(round(self.samples_per_s)):>7} samples/s"
         )
         if self.test_accuracy is not None:
-            line += f"   test accuracy {self.test_accuracy:.4f}"
+            line += f"  accuracy {self.test_accuracy:.4f}"
         return line
 
 
@@ -118,3 +121,26 @@ def make_progress(console: Console, style: Style, *, num_steps: int) -> Progress
 def grouped(number: int) -> str:
     """Write a whole number with thin groups of three digits: 26 122."""
     return f"{number:,}".replace(",", " ")
+
+
+def folded(text: str, *, hang: int) -> str:
+    """Fold sentences that are wider than a terminal; rows of a table stay as they are.
+
+    Args:
+        text: lines; a row is known by two blanks in a row inside of it.
+        hang: blanks before what a line is continued with, beside its own indentation.
+    """
+    lines = []
+    for line in text.splitlines():
+        body = line.lstrip()
+        if len(line) > LINE_WIDTH and "  " not in body[hang:]:
+            indent = " " * (len(line) - len(body) + hang)
+            line = textwrap.fill(
+                line,
+                LINE_WIDTH,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        lines.append(line)
+    return "\n".join(lines)

@@ -13,7 +13,14 @@ from parallel_params.plan import codec
 from parallel_params.plan.plan import Plan
 from parallel_params.train.config.dump import dump_job
 from parallel_params.train.config.job import DigitsData, Job
-from parallel_params.train.console import Console, Progress, Row, grouped, make_progress
+from parallel_params.train.console import (
+    Console,
+    Progress,
+    Row,
+    folded,
+    grouped,
+    make_progress,
+)
 from parallel_params.train.data.digits import SHAPE
 from parallel_params.train.data.samples import Samples
 from parallel_params.train.evaluation import Verdict
@@ -81,10 +88,11 @@ class Journal:
             _world_line(environment, self._job.parallel.blas_threads),
             _job_line(self._job, self._samples, plan, num_steps=len(rates)),
         ]
-        self._console.say(self._facts[0])
-        self._console.say(f"job   {self._facts[1]}")
-        page = textwrap.indent(plan.summarise().rstrip(), "      ").strip()
-        self._console.say(page.replace("plan ", "plan  ", 1))
+        self._console.say(folded(self._facts[0], hang=6))
+        self._console.say(folded(f"job   {self._facts[1]}", hang=6))
+        page = textwrap.indent(plan.summarise().rstrip(), "      ")
+        head, *body = folded(page, hang=2).lstrip().splitlines()
+        self._console.say("\n".join([head.replace("plan ", "plan  ", 1), *body]))
         self._console.say(f"run   {self.path}")
         self._progress = make_progress(
             self._console, self._job.log.progress, num_steps=len(rates)
@@ -133,10 +141,8 @@ class Journal:
             f"{result.best_accuracy:.4f} at step {result.best_step}"
         )
         self._console.say(f"bits  weights {result.weights_hash}")
-        self._console.say(
-            f"next  open {self.path / 'report.html'}; numbers in metrics.jsonl, "
-            "weights in model.safetensors"
-        )
+        self._console.say(f"next  open {self.path / 'report.html'}")
+        self._console.say("      numbers: metrics.jsonl, weights: model.safetensors")
 
     def _page(self, result: TrainResult, verdict: Verdict, traffic: str) -> str:
         pictures = None
@@ -163,7 +169,8 @@ def _world_line(environment: Mapping[str, object], blas_threads: int) -> str:
     if blas_threads == 0:
         threads = "BLAS threads as they are"
     version = environment["parallel_params"]
-    where = environment["communicator"]
+    # "MPICH 5.0.2, 2 ranks" here: the ranks have been counted.
+    where = str(environment["communicator"]).removesuffix(f", {ranks}")
     return f"parallel_params {version} | {ranks} on {nodes} | {where} | {threads}"
 
 

@@ -158,9 +158,10 @@ def test_the_first_rank_says_what_is_done_and_what_came_out() -> None:
     assert said.count("parallel_params") == 1
     assert "| 2 ranks on 1 node | 2 threads | 1 BLAS thread each\n" in said
     job = "digits (seed 7): mlp 64-9-10, 685 parameters, adamw, 4 steps of 16 samples\n"
-    assert f"job   {job}" in said
+    assert f"job   {job}" in said.replace("\n      ", " ")
+    assert all(len(line) < 80 for line in said.splitlines())
     assert f"plan  {result.plan_digest[:12]}" in said
-    assert "  step 3/4   loss " in said
+    assert "  step 3/4  loss " in said
     assert f"bits  weights {result.weights_hash}\n" in said
     assert "out/report.html" in said
     assert "\r" not in said
