@@ -16,7 +16,7 @@ from parallel_params.plan.plan import Plan, make_plan
 from parallel_params.plan.policy import Level, Policy
 from parallel_params.runtime.specs import collect_parameters, make_specs
 from parallel_params.train.config.job import FlagOverride, Job, Parallel
-from parallel_params.train.config.rules import uneven_batch
+from parallel_params.train.config.rules import divisors, uneven_batch
 from parallel_params.train.config.words import did_you_mean
 from parallel_params.train.data.batches import load_samples
 from parallel_params.train.data.samples import Samples
@@ -71,7 +71,7 @@ def check_world(job: Job, num_ranks: int) -> None:
     """
     grains, batch = job.parallel.grains, job.data.batch
     if grains is not None and grains % num_ranks:
-        worlds = ", ".join(str(n) for n in range(1, grains + 1) if grains % n == 0)
+        worlds = ", ".join(map(str, divisors(grains)))
         above = -(-grains // num_ranks) * num_ranks
         raise ConfigError(
             [

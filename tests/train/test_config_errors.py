@@ -344,3 +344,20 @@ def test_a_job_that_is_like_no_other_is_answered_with_all_there_are(
     assert line.startswith("zzzzzzzzzzzz.toml: there is no such job file; there are ")
     assert "one.toml" in line
     assert "two.json" in line
+
+
+def test_a_huge_batch_is_answered_at_once(tmp_path: Path) -> None:
+    (line,) = problems(job_file(tmp_path), "data.batch=999999999")
+    assert line.endswith(
+        "data.batch: 999999999 samples cannot be cut into 4 equal grains (parallel.grains); the nearest batches are 999999996 or 1000000000, the nearest grains 3 or 9"
+    )
+    (line,) = problems(job_file(tmp_path), "data.batch=99999999999999999999999")
+    assert "data.batch: expected 1000000000 or less" in line
+
+
+def test_the_name_of_a_run_is_no_way_out_of_its_folder(tmp_path: Path) -> None:
+    for name in ("../../home", "/tmp/x", ".."):
+        (line,) = problems(job_file(tmp_path), f"run.name={name}")
+        assert (
+            f"a name, not a path: no / in it and no . in front (got '{name}')" in line
+        )

@@ -31,6 +31,7 @@ rates = st.floats(1e-9, 1e3)
 texts = st.text(
     st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=8
 )
+names = texts.filter(lambda text: "/" not in text and text[0] != ".")
 schedules = st.one_of(
     st.builds(optim.ConstantSchedule),
     st.builds(
@@ -78,7 +79,7 @@ jobs = st.builds(
         override=st.lists(flag_overrides, max_size=2).map(tuple),
     ),
     train=st.builds(tables.Train, steps=st.none(), epochs=counts, eval_every=counts),
-    run=st.builds(tables.Run, folder=st.none() | texts, name=texts),
+    run=st.builds(tables.Run, folder=st.none() | texts, name=names),
 )
 
 

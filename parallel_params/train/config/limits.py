@@ -9,8 +9,11 @@ from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Whole: TypeAlias = Annotated[int, Field(ge=0)]
+# Nothing that is counted here reaches this; a slip of the finger does.
+_MOST = 10**9
+
+Count: TypeAlias = Annotated[int, Field(ge=1, le=_MOST)]
+Whole: TypeAlias = Annotated[int, Field(ge=0, le=_MOST)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Beta: TypeAlias = Annotated[float, Field(gt=0, lt=1)]

@@ -6,6 +6,7 @@ is checked in `train/check.py`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
@@ -59,7 +60,7 @@ def contradictions(table: Table, wrong: Iterable[KeyPath]) -> list[Problem]:
         wrong: keys that are known to be wrong; rules that need them are silent.
     """
     facts = _Facts(table, frozenset(wrong))
-    rules = (_grains, _duration, _warmup, _nesterov, _flag_overrides)
+    rules = (_grains, _duration, _warmup, _nesterov, _flag_overrides, _run_name)
     return [problem for rule in rules for problem in _unless_wrong(rule, facts)]
 
 
@@ -81,7 +82,7 @@ def uneven_batch(batch: int, parts: int, what: str, *, name: str) -> str:
     """
     below, above = batch - batch % parts, batch - batch % parts + parts
     batches = f"{below} or {above}" if below else str(above)
-    counts = sorted(n for n in range(1, batch + 1) if batch % n == 0)
+    counts = divisors(batch)
     fewer = max((n for n in counts if n < parts), default=None)
     more = min((n for n in counts if n > parts), default=None)
     near = " or ".join(str(n) for n in (fewer, more) if n is not None)
@@ -89,6 +90,12 @@ def uneven_batch(batch: int, parts: int, what: str, *, name: str) -> str:
         f"{batch} samples cannot be cut into {parts} equal {what}; "
         f"the nearest batches are {batches}, the nearest {name} {near}"
     )
+
+
+def divisors(number: int) -> list[int]:
+    """Return all divisors of a positive number in order, in square-root time."""
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})
 
 
 def _grains(facts: _Facts) -> Iterator[Problem]:
@@ -133,3 +140,13 @@ def _flag_overrides(facts: _Facts) -> Iterator[Problem]:
         if isinstance(entry, dict) and set(entry) == {"match"}:
             what = "sets no flag; give one of " + ", ".join(_FLAGS)
             yield Problem(key=("parallel", "override", index), what=what)
+
+
+def _run_name(facts: _Facts) -> Iterator[Problem]:
+    name = facts.value("run", "name")
+    if isinstance(name, str) and ("/" in name or name.startswith(".")):
+        what = (
+            f"a name, not a path: no / in it and no . in front (got {name!r}); "
+            "run.folder takes a path"
+        )
+        yield Problem(key=("run", "name"), what=what)
