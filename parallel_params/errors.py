@@ -80,6 +80,14 @@ class RunFolderExists(ParallelParamsError, FileExistsError):
     """
 
 
+class RunFolderError(ParallelParamsError, OSError):
+    """A file of a run cannot be written.
+
+    Cause: a full disk, or a run folder that was taken away. Remedy: make room, or give
+    another `run.folder`; the message has what the system says.
+    """
+
+
 class ManagedOptimizerError(ParallelParamsError, RuntimeError):
     """An optimizer that a `ParameterManager` has adopted was called directly.
 

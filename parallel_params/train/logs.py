@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from parallel_params.train.run_folder import writing
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _PACKAGE = "parallel_params"
 
@@ -26,10 +28,14 @@ def run_log(
         folder: the run folder; made if this node does not share it with rank 0's.
         rank: whose log it is; named in front of warnings.
         stream: takes the warnings; standard error by default.
+
+    Raises:
+        RunFolderError: the file cannot be made.
     """
     path = folder / "logs" / f"rank-{rank:04d}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path, encoding="utf-8")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter(_FORMAT))
     warnings = logging.StreamHandler(stream or sys.stderr)
     warnings.setLevel(logging.WARNING)

@@ -58,6 +58,7 @@ def train(
         ConfigError: the job does not fit the world, or cannot be trained yet.
         DataError: the data cannot be read.
         RunFolderExists: the job names a folder that is there; nothing was written.
+        RunFolderError: a file of the run cannot be written.
         RankFailed: one rank failed; all raise.
         TrainingDiverged: the loss is no number any more.
 

@@ -4,15 +4,16 @@ Files appear whole: they are written beside their place and renamed. What the fi
 is decided by those who write them.
 """
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import RunFolderExists
+from parallel_params.errors import ConfigError, RunFolderError, RunFolderExists
 from parallel_params.train.config.job import Run
 
 # Two runs may start in one second; a hundred may not.
@@ -40,22 +41,48 @@ class RunFolder:
         self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file beside its place, push it to disk, rename it."""
+        """Write a file beside its place, push it to disk, rename it.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
         if not self._is_writer:
             return
         partial = self.path / f"{name}.partial"
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path / name)
+        with writing(self.path / name):
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path / name)
 
     def append_json(self, name: str, value: Mapping[str, object]) -> None:
-        """Add one object as one line."""
+        """Add one object as one line.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
         if not self._is_writer:
             return
-        with (self.path / name).open("a", encoding="utf-8") as file:
+        path = self.path / name
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(value) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one sentence that `path` cannot be written, and why.
+
+    Raises:
+        RunFolderError: the body raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunFolderError(
+            f"{path} cannot be written: {reason}; make room, or give another run.folder"
+        ) from error
 
 
 def make_run_folder(run: Run, comm: Communicator, now: datetime) -> RunFolder:
@@ -68,26 +95,30 @@ def make_run_folder(run: Run, comm: Communicator, now: datetime) -> RunFolder:
 
     Raises:
         RunFolderExists: on every rank, if the job names a folder that is there.
-        RankFailed: on every rank, if rank 0 cannot make it.
+        ConfigError: on every rank, if rank 0 cannot make it.
 
     Collective: every rank.
     """
-    answer, error = b"", None
+    answer, problem, is_there = "", "", ""
     if comm.rank == 0:
         try:
-            answer = str(_make(run, now)).encode()
-        except FileExistsError:
-            answer = b"\0"
-        except OSError as raised:
-            error = raised
-    agree_ok(comm, error)
-    answer = comm.all_gather_bytes(answer)[0]
-    if answer == b"\0":
+            answer = str(_make(run, now))
+        except FileExistsError as error:
+            is_there = str(error.filename)
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+            problem = getattr(error, "strerror", None) or str(error)
+    # Paths may hold what is no UTF-8.
+    told = json.dumps([answer, is_there, problem]).encode()
+    answer, is_there, problem = json.loads(comm.all_gather_bytes(told)[0])
+    if is_there:
         raise RunFolderExists(
-            f"run folder {run.folder} is there already, and no run is written over; "
+            f"run folder {is_there} is there already, and no run is written over; "
             "give another run.folder, or move it away"
         )
-    return RunFolder(Path(answer.decode()), is_writer=comm.rank == 0)
+    if problem:
+        where = run.folder or "runs"
+        raise ConfigError([f"run.folder: {where} cannot be made: {problem}"])
+    return RunFolder(Path(answer), is_writer=comm.rank == 0)
 
 
 def _make(run: Run, now: datetime) -> Path:
@@ -103,4 +134,4 @@ def _make(run: Run, now: datetime) -> Path:
         except FileExistsError:
             continue
         return path
-    raise FileExistsError(moment)
+    raise FileExistsError(errno.EEXIST, "a hundred runs in one second", str(moment))

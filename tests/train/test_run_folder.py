@@ -9,7 +9,7 @@ from ranked import assert_on_all_ranks, on_threads
 
 from parallel_params.comm.local import run_threads, solo
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import RankFailed, RunFolderExists
+from parallel_params.errors import ConfigError, RunFolderError, RunFolderExists
 from parallel_params.train.config.job import Run
 from parallel_params.train.run_folder import RunFolder, make_run_folder
 
@@ -66,10 +66,27 @@ def test_a_folder_that_cannot_be_made_fails_on_every_rank(tmp_path: Path) -> Non
     run = Run(folder=str(tmp_path / "file" / "run"))
 
     def body(comm: Communicator) -> None:
-        with pytest.raises(RankFailed, match="NotADirectoryError"):
+        with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
             make_run_folder(run, comm, NOW)
 
     run_threads(2, body)
+
+
+def test_a_folder_whose_name_no_disk_can_hold_is_refused() -> None:
+    for name in ("a\0b", "a" * 300):
+        with pytest.raises(ConfigError, match=r"run\.folder: .* cannot be made: "):
+            make_run_folder(Run(folder=name), solo(), NOW)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, is_writer=True)
+    (tmp_path / "plan.json.partial").symlink_to("/dev/full")
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    words = "cannot be written: No space left on device; make room"
+    with pytest.raises(RunFolderError, match=words):
+        folder.write_text("plan.json", "{}")
+    with pytest.raises(RunFolderError, match=words):
+        folder.append_json("metrics.jsonl", {"step": 1})
 
 
 def test_files_appear_whole_and_leave_nothing_beside_them(tmp_path: Path) -> None:
