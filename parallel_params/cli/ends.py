@@ -4,6 +4,7 @@ What an uncaught exception does to a world is decided by the failure hooks of `c
 """
 
 import sys
+import time
 from collections.abc import Mapping
 
 from parallel_params.comm.launch_env import is_launched
@@ -22,7 +23,14 @@ BAD_INPUT = 2
 UNCAUGHT = 70
 INTERRUPTED = 130
 
+# Longer than a rank needs to say what is wrong and to end the world.
+PATIENCE_S = 1.0
+
 _RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "PALS_LOCAL_RANKID",
+    "SLURM_LOCALID",
     "OMPI_COMM_WORLD_RANK",
     "PMIX_RANK",
     "PMI_RANK",
@@ -45,8 +53,11 @@ def sentence_of(error: ParallelParamsError) -> str:
     return str(error) if isinstance(error, ConfigError) else f"pparams: {error}"
 
 
-def rank_claimed(environ: Mapping[str, str]) -> int:
-    """Return the rank a launcher gave this process, for reports only; 0 outside."""
+def rank_on_node(environ: Mapping[str, str]) -> int:
+    """Return which of its node's ranks a launcher calls this process; 0 outside.
+
+    Where the launcher does not say, the rank in the world stands for it.
+    """
     if is_launched(environ):
         for name in _RANK_VARIABLES:
             text = environ.get(name, "")
@@ -56,7 +67,10 @@ def rank_claimed(environ: Mapping[str, str]) -> int:
 
 
 def tell(error: ParallelParamsError, *, environ: Mapping[str, str]) -> None:
-    """Print an error that all ranks of a world meet alike, once and without frames."""
-    if rank_claimed(environ) == 0:
+    """Print what keeps a process out of its world, once per node and without frames."""
+    if rank_on_node(environ) == 0:
         sys.stderr.write(f"{sentence_of(error)}\n")
         sys.stderr.flush()
+    else:
+        # The first rank to leave makes the launcher end the others, unheard.
+        time.sleep(PATIENCE_S)

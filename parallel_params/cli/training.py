@@ -4,6 +4,7 @@ All that can be wrong with a job is said before a world starts. How a job is tra
 `parallel_params/train/`; how a world is started, `cli/start.py` and `cli/children.py`.
 """
 
+import functools
 import itertools
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from parallel_params.cli.children import run_world
 from parallel_params.cli.library import mpi_library
@@ -49,29 +51,31 @@ def train_job(request: Request, *, environ: Mapping[str, str]) -> int:
         ConfigError: the job is wrong; nothing was started.
         LaunchError: the world cannot be started, or is not of the size asked for.
     """
-    job = load_job(request.job, request.overrides)
-    is_in_world = request.is_worker or is_launched(environ)
     claimed = world_size_claimed(environ)
     if claimed is not None and request.num_ranks not in (None, claimed):
         raise LaunchError(
             f"-n {request.num_ranks} was asked for inside a world of {claimed} ranks; "
             f"leave -n out, or start pparams without mpirun and srun."
         )
+    is_in_world = request.is_worker or is_launched(environ)
+    load = functools.partial(load_job, request.job, request.overrides)
+    if not is_in_world:
+        load()  # a mistake is told before the tensors are even imported
     if is_in_world or request.num_ranks in (None, 1):
         width = request.console_width if is_in_world else _terminal_width()
-        # Only now: a mistake in the job is told before the tensors are even imported.
         from parallel_params.cli.worker import work
 
+        is_mute = request.is_quiet or request.is_json or _stdout() is None
         console = Console(
             stream=sys.stdout,
             width=width,
-            is_quiet=request.is_quiet or request.is_json,
+            is_quiet=is_mute,
             has_color="NO_COLOR" not in environ,
         )
         return work(
-            job,
+            load,
             console,
-            source=find_job(Path(request.job)),
+            source=lambda: find_job(Path(request.job)),
             num_ranks=request.num_ranks,
             is_json=request.is_json,
             environ=environ,
@@ -153,4 +157,11 @@ def _ranks_among(arguments: Sequence[str]) -> int:
 
 def _terminal_width() -> int:
     """Return the width of the terminal standard output goes to, 0 if there is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    stream = _stdout()
+    is_terminal = stream is not None and stream.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else 0
+
+
+def _stdout() -> TextIO | None:
+    """Return standard output, None where it was closed (`>&-`)."""
+    return sys.stdout

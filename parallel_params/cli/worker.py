@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from parallel_params.cli import ends
+from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.failure import abort_on_failure
 from parallel_params.comm.protocol import Communicator
 from parallel_params.comm.world import open_world
@@ -16,25 +17,25 @@ from parallel_params.train.config import Job
 from parallel_params.train.console import Console
 from parallel_params.train.loop import train
 
-# Longer than rank 0 needs to say what is wrong and to end the world.
-_PATIENCE_S = 1.0
-
 
 def work(
-    job: Job,
+    load: Callable[[], Job],
     console: Console,
     *,
-    source: Path,
+    source: Callable[[], Path],
     num_ranks: int | None,
     is_json: bool,
     environ: Mapping[str, str],
 ) -> int:
     """Train a job as a rank of the world this process is in; return the exit code.
 
+    A job that one rank alone cannot read ends all of them: the others would wait for
+    it to join the world.
+
     Args:
-        job: what to train.
+        load: reads and checks what to train.
         console: where rank 0 speaks.
-        source: the job file.
+        source: finds the job file, once it was read.
         num_ranks: the size the world has to have, None for any.
         is_json: whether rank 0 prints the result as one line of JSON.
         environ: the environment.
@@ -45,15 +46,30 @@ def work(
 
     Collective: every process of the world.
     """
+    found: Job | ParallelParamsError
+    try:
+        found = load()
+    except ParallelParamsError as error:
+        found = error
     comm = open_world(environ)
     _check_size(comm, num_ranks)
+
+    def train_agreed() -> None:
+        agree_ok(comm, None if isinstance(found, Job) else found)
+        assert isinstance(found, Job), "else all ranks have raised"
+        _train(found, comm, console, source=source(), is_json=is_json)
+
     if comm.size == 1:
-        _train(job, comm, console, source=source, is_json=is_json)
+        train_agreed()
         return ends.OK
     with abort_on_failure(comm):
         try:
-            _train(job, comm, console, source=source, is_json=is_json)
-        except RankFailed:
+            train_agreed()
+        except RankFailed as failure:
+            # Other ranks wait a moment before they say that this one has failed.
+            if isinstance(failure.__cause__, ParallelParamsError):
+                own = failure.__cause__
+                comm.abort(ends.sentence_of(own), ends.code_of(own))
             raise
         except ParallelParamsError as error:
             _end(comm, ends.sentence_of(error), ends.code_of(error))
@@ -84,5 +100,5 @@ def _check_size(comm: Communicator, num_ranks: int | None) -> None:
 def _end(comm: Communicator, message: str, code: int) -> NoReturn:
     """End the world with one sentence, whether all ranks have a reason or this one."""
     if comm.rank != 0:
-        time.sleep(_PATIENCE_S)
+        time.sleep(ends.PATIENCE_S)
     comm.abort(message, code)

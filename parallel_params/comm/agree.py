@@ -68,7 +68,7 @@ def agree_same(comm: Communicator, value: bytes | str, what: str) -> None:
     raise PlanMismatch(
         f"{what} is not the same on all ranks: ranks {list(odd)} differ from rank "
         f"{usual}: {_shown(values[odd[0]])} on rank {odd[0]}, {_shown(values[usual])} "
-        f"on rank {usual}. Build the same model, policy and mesh on every rank."
+        f"on rank {usual}. Give every rank the same."
     )
 
 

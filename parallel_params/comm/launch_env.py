@@ -80,7 +80,7 @@ def check_launcher(environ: Mapping[str, str], *, library: str) -> None:
     """
     launcher, own = launcher_family(environ), library_family(library)
     is_known = {launcher, own} <= {"mpich", "openmpi"}
-    if is_known and launcher != own and world_size_claimed(environ) != 1:
+    if is_known and launcher != own:
         raise LaunchError(_contradiction(environ, library=library))
 
 
@@ -191,6 +191,8 @@ def local_world_environment(
 def _contradiction(environ: Mapping[str, str], *, library: str) -> str:
     family = launcher_family(environ) or "unknown"
     launcher = _NAMES.get(family, "another MPI")
+    claimed = world_size_claimed(environ)
+    started = "1 rank" if claimed == 1 else f"{claimed} ranks"
     if family == "slurm":
         remedy = (
             "use srun --mpi=pmi2 (MPICH) or srun --mpi=pmix (Open MPI), or the "
@@ -202,7 +204,7 @@ def _contradiction(environ: Mapping[str, str], *, library: str) -> str:
             "beside python), or install the other library"
         )
     return (
-        f"The launcher is {launcher}'s and started {world_size_claimed(environ)} "
-        f"ranks, but the MPI library is {library}, which cannot see them: each rank "
-        f"would train alone. Remedy: {remedy}."
+        f"The launcher is {launcher}'s and started {started}, but the MPI library is "
+        f"{library}, which cannot see them: each rank would train alone. "
+        f"Remedy: {remedy}."
     )

@@ -135,3 +135,53 @@ def test_doctor_tries_a_real_world(folder: Path) -> None:
     checks = json.loads(answer.stdout)
     assert answer.returncode == 0, checks
     assert any(check["text"].startswith("world of 2: all_reduce") for check in checks)
+
+
+def odd_rank(folder: Path, odd: str) -> list[str]:
+    """Return a command whose rank 1 trains with other words than rank 0."""
+    (folder / "odd.py").write_text(
+        "import os, sys\n"
+        "from parallel_params.cli.app import main\n"
+        "names = ('PMI_RANK', 'OMPI_COMM_WORLD_RANK')\n"
+        "rank = next(os.environ[n] for n in names if n in os.environ)\n"
+        f"odd = {odd!r}.split()\n"
+        "sys.argv[1:] = odd if rank == '1' else ['train', 'job.toml']\n"
+        "main()\n"
+    )
+    return [sys.executable, "odd.py"]
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ("train missing.toml", "missing.toml: there is no such job file"),
+        ("train job.toml optim.lrr=1", "optim.lrr: unknown key"),
+        ("train npz.toml", "absent.npz"),
+        ("train job.toml seed=5", "the job is not the same on all ranks"),
+    ],
+)
+def test_a_job_that_one_rank_cannot_read_ends_all_with_one_sentence(
+    folder: Path, odd: str, words: str
+) -> None:
+    npz = JOB.replace('"digits"', '"npz"\npath = "absent.npz"')
+    (folder / "npz.toml").write_text(npz)
+
+    answer = run(folder, "mpiexec", "-n", "2", *odd_rank(folder, odd))
+
+    assert answer.stderr.count(words) == 1, answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.returncode in (1, 2)
+
+
+def test_a_closed_standard_output_is_no_crash(folder: Path) -> None:
+    line = " ".join(command("train", "job.toml", "train.steps=2", ">&-"))
+    answer = subprocess.run(
+        ["sh", "-c", line],
+        cwd=folder,
+        env=outside_of_worlds(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
