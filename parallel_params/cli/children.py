@@ -3,9 +3,11 @@
 Which command that is was decided in `cli/start.py`.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
@@ -25,7 +27,19 @@ _DEADLY = (
     signal.SIGSEGV,
     signal.SIGTERM,
 )
+_PR_SET_PDEATHSIG = 1
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it is gone.
+
+    Nobody could stop the world of a `pparams` that was killed: it is in a session of
+    its own.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _Child:
@@ -44,6 +58,7 @@ class _Child:
             env=environ,
             # Else Ctrl-C reaches it twice, which both MPIs take for "at once".
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
         try:
             for number in self.received:  # while it was starting

@@ -185,3 +185,23 @@ def test_a_closed_standard_output_is_no_crash(folder: Path) -> None:
         check=False,
     )
     assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_a_killed_pparams_leaves_no_world_behind(folder: Path) -> None:
+    words = ("train", "job.toml", "-n", "2", "train.steps=1000000")
+    with subprocess.Popen(
+        command(*words),
+        cwd=folder,
+        env=outside_of_worlds(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as pparams:
+        assert pparams.stdout is not None
+        for line in pparams.stdout:
+            if line.startswith("  step"):
+                break
+        pparams.kill()
+        # Ends when the last rank has let go of it; a world that lives on does not.
+        pparams.stdout.read()
