@@ -20,6 +20,7 @@ from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Policy
+from parallel_params.plan.text import format_bytes, format_count, format_table
 from parallel_params.runtime.backward import LossFunction
 from parallel_params.runtime.build import Runtime, build_runtime, plan_for
 from parallel_params.runtime.foreign import place_gradients
@@ -204,12 +205,12 @@ class ParameterManager:
 
     def report(self) -> str:
         """Return what is sharded where, and what this rank has sent so far."""
-        lines = [self.plan.describe(), ""]
-        lines += [
-            f"sent by this rank: {kind} {calls} calls, "
-            f"{self.comm.bytes_sent[kind]} bytes"
+        sent = [["this rank has sent", "calls", "bytes"]]
+        sent += [
+            [kind, format_count(calls), format_bytes(self.comm.bytes_sent[kind])]
             for kind, calls in self.comm.calls.items()
         ]
+        lines = [self.plan.describe(), *format_table(sent, align="<>>")]
         lines += [
             f"{name}: no gradient in {count} grains"
             for name, count in self.num_absent.items()

@@ -6,6 +6,7 @@ the loop asks nobody for a rank.
 
 import dataclasses
 import textwrap
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class Journal:
         self._console = console
         self._samples = samples
         self._facts: list[str] = []
+        self._plan: Plan | None = None
+        self._environment: Mapping[str, object] = {}
+        self._losses = array("d")
         self._rows: list[Row] = []
         self._progress: Progress | None = None
 
@@ -84,6 +88,7 @@ class Journal:
         self._folder.write_text("job.resolved.toml", resolved)
         self._folder.write_text("plan.json", codec.dumps(plan))
         self._folder.write_json("env.json", environment)
+        self._plan, self._environment = plan, environment
         self._facts = [
             _world_line(environment, self._job.parallel.blas_threads),
             _job_line(self._job, self._samples, plan, num_steps=len(rates)),
@@ -98,9 +103,10 @@ class Journal:
             self._console, self._job.log.progress, num_steps=len(rates)
         )
 
-    def advance(self, step: int) -> None:
-        """Take note that `step` steps are done."""
+    def advance(self, step: int, loss: float) -> None:
+        """Take note that `step` steps are done, the last with this loss."""
         assert self._progress is not None, "a journal is opened first"
+        self._losses.append(loss)
         self._progress.advance(step)
 
     def note(self, row: Row) -> None:
@@ -148,15 +154,19 @@ class Journal:
         pictures = None
         if isinstance(self._job.data, DigitsData):
             pictures = self._samples.test_x.reshape(-1, *SHAPE)
-        end = f"{result.seconds:.1f} s; weights {result.weights_hash}"
+        assert self._plan is not None, "a journal is opened first"
         return write_report(
             Page(
                 title=self._job.title or self._job.run.name or "a run",
-                facts=[*self._facts, end],
+                facts=self._facts,
+                result=result,
+                losses=self._losses,
                 rows=self._rows,
                 verdict=verdict,
                 pictures=pictures,
-                plan=traffic,
+                plan=self._plan,
+                traffic=traffic,
+                environment=self._environment,
                 job=dump_job(self._job),
             )
         )

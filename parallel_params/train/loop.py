@@ -129,7 +129,7 @@ class _Course:
                 speed = (step - noted_step) * self._job.data.batch / max(elapsed, 1e-9)
                 self._note(step, loss, speed, is_look=is_look)
                 noted_step, noted_at = step, self._clock()
-            self._journal.advance(step)
+            self._journal.advance(step, loss)
         self.seconds = self._clock() - start
 
     @property

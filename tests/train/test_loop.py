@@ -167,13 +167,30 @@ def test_the_first_rank_says_what_is_done_and_what_came_out() -> None:
     assert "\r" not in said
 
 
-def test_a_report_shows_curves_mistakes_and_plan() -> None:
-    page = (run(tiny("title=a <b>"), 1).folder / "report.html").read_text("utf-8")
+def test_a_report_shows_curves_mistakes_holdings_and_environment() -> None:
+    result = run(tiny("title=a <b>"), 2)
+    page = (result.folder / "report.html").read_text("utf-8")
     assert "a &lt;b&gt;" in page
-    for part in ("<polyline", "taken for", "What is sharded where", "[optim]"):
+    assert page.count("<polyline") == 2
+    for part in (
+        f"<b>{result.test_accuracy:.4f}</b>",
+        "taken for",
+        "What is sharded where",
+        ">rank 1</text>",
+        "this rank has sent",
+        f"<td>{np.__version__}</td>",
+        result.weights_hash,
+        "[optim]",
+    ):
         assert part in page
-    for outside in ("http:", "https:", "<script"):
+    for outside in ("http:", "https:", "<script", "<b>a"):
         assert outside not in page
+
+
+def test_a_report_draws_the_loss_of_every_step() -> None:
+    page = (run(tiny(), 1).folder / "report.html").read_text("utf-8")
+    curve = page.partition('<polyline class="line" points="')[2].partition('"')[0]
+    assert len(curve.split()) == 4  # steps, of which three are noted
 
 
 def test_the_weights_of_a_layerwise_parameter_are_kept_for_every_rank() -> None:
