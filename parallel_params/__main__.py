@@ -10,13 +10,10 @@ import sys
 def main() -> None:
     """Run a script if the first argument is one, else the command line."""
     if len(sys.argv) > 1 and sys.argv[1].endswith(".py"):
-        from parallel_params.comm.world import run_script
-
-        run_script(sys.argv[1], sys.argv[2:])
-        return
-    from parallel_params.cli.app import main as run_command_line
-
-    run_command_line()
+        from parallel_params.cli.script import main as run
+    else:
+        from parallel_params.cli.app import main as run
+    run()
 
 
 if __name__ == "__main__":

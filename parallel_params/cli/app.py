@@ -34,7 +34,7 @@ Job = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the job to set otherwise."),
+    typer.Argument(metavar="KEY=VALUE", help="Keys of the job to set otherwise."),
 ]
 Ranks = Annotated[
     int | None,
@@ -141,7 +141,7 @@ def plan(
         is_json=json,
         explain=explain,
     )
-    typer.echo(text)
+    typer.echo(text.rstrip("\n"))
 
 
 @app.command()

@@ -79,7 +79,7 @@ LINES = [
     (
         'name = "digits"',
         'name = "npz"',
-        "job.toml:4: data.path: missing; The .npz file, relative to the folder the job "
+        "job.toml:4: data.path: missing; the .npz file, relative to the folder the job "
         "is started in.",
     ),
     (
@@ -112,7 +112,7 @@ LINES = [
     ("lr =", "lr = 0.0", "job.toml:14: optim.lr: expected more than 0 (got 0.0)"),
     ("lr =", "lr = inf", "job.toml:14: optim.lr: expected a finite number (got Infinity)"),
     ("lr =", 'lr = "1e-3"', 'job.toml:14: optim.lr: expected a number (got "1e-3")'),
-    ("lr =", "", "job.toml:12: optim.lr: missing; Learning rate, before the schedule."),
+    ("lr =", "", "job.toml:12: optim.lr: missing; learning rate, before the schedule."),
     (
         "schedule =",
         'schedule = { kind = "cosin" }',
@@ -297,6 +297,23 @@ def test_a_job_that_is_not_there_is_named_with_a_near_one(tmp_path: Path) -> Non
     )
 
 
+def test_a_shipped_job_is_named_without_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert problems(Path("digit")) == (
+        'digit: there is no such job file; did you mean "digits"?',
+    )
+    (line,) = problems(Path("zzzzzzzzzzzz"))
+    assert line.endswith("; there are digits, digits-small")
+
+
+def test_a_table_that_an_override_made_is_blamed_on_it(tmp_path: Path) -> None:
+    assert problems(job_file(tmp_path), "trian.steps=3") == (
+        'override "trian.steps=3": trian: unknown key; did you mean "train"? (got {"steps": 3})',
+    )
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_bytes(b"\xff\xfe")
@@ -324,7 +341,7 @@ def test_entries_of_a_list_of_tables_are_named_with_their_own_line(
     text = GOOD + entry + entry.replace("= 0", "= -1") + "[[parallel.override]]\n"
     assert problems(job_file(tmp_path, text)) == (
         "job.toml:33: parallel.override.1.comm_fusion: expected 0 or more (got -1)",
-        "job.toml:34: parallel.override.2.match: missing; Names of the parameters it is for, as in `0.*` or `*.bias`.",
+        "job.toml:34: parallel.override.2.match: missing; names of the parameters it is for, as in `0.*` or `*.bias`.",
     )
 
 

@@ -31,7 +31,8 @@ class JobSource:
     def place(self, key: KeyPath) -> str:
         """Say which override, or which file and line, a key comes from."""
         for override in reversed(self.overrides):
-            if key[: len(override.key)] == override.key:
+            is_made_by_it = override.key[: len(key)] == key and not self.text.line(key)
+            if key[: len(override.key)] == override.key or is_made_by_it:
                 return f"override {quoted(override.given)}"
         return self.text.place(key)
 

@@ -107,5 +107,6 @@ def _wrong_tag(spot: Spot, details: ErrorDetails) -> Problem:
 
 
 def _meaning(spot: Spot) -> str:
-    """Give the docstring of a key that is missing, as pydantic read it."""
-    return description_of(spot.table, str(spot.key[-1]))
+    """Give the docstring of a key that is missing, to go on a sentence with."""
+    text = description_of(spot.table, str(spot.key[-1]))
+    return text[:1].lower() + text[1:]

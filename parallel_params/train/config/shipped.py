@@ -24,11 +24,14 @@ def no_such_job(path: Path) -> str:
     # A bare name is looked for among the jobs, not among all files of this folder.
     near_by = (Path("configs"),) if path.parent == Path() else (path.parent,)
     folders = dict.fromkeys((*near_by, *_FOLDERS))
-    jobs: dict[str, Path] = {}
+    jobs: dict[str, str] = {}
     for file in (file for folder in folders for file in sorted(folder.glob("*.*"))):
         if file.suffix in (".toml", ".json") and file.name != "schema.json":
-            jobs.setdefault(file.stem, file)
+            # A shipped job has a name; where it lies is of no use to anybody.
+            jobs.setdefault(
+                file.stem, file.stem if file.parent in _FOLDERS else str(file)
+            )
     if guess := near(path.stem, jobs):
         return f'there is no such job file; did you mean "{jobs[guess]}"?'
-    known = ", ".join(str(job) for job in sorted(jobs.values()))
+    known = ", ".join(sorted(jobs.values()))
     return f"there is no such job file{f'; there are {known}' if known else ''}"
