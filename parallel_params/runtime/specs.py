@@ -36,6 +36,10 @@ def collect_parameters(net: Cell | Iterable[Parameter]) -> dict[str, Parameter]:
     """
     if isinstance(net, Cell):
         pairs = [*net.parameters_and_names()]
+    elif not isinstance(net, Iterable):
+        raise TypeError(
+            f"a ParameterManager takes a Cell or Parameters, not {type(net).__name__}"
+        )
     else:
         pairs = [(f"number {i}", member) for i, member in enumerate(net)]
     found: dict[str, Parameter] = {}

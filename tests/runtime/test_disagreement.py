@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from ranked import OnRanks, assert_on_all_ranks
 from small_nets import adamw, global_batch, loss_of, make_net, share_of
 
@@ -21,6 +22,7 @@ from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.tensor.initializer import initializer, lazy_init
 from parallel_params.tensor.laws import Zero
+from parallel_params.tensor.random import Stream
 from parallel_params.tensor.tensor import Tensor
 
 Params = list[Parameter]
@@ -152,7 +154,9 @@ def test_a_schedule_that_raises_on_one_rank_changes_no_weight(
 class Unhappy(Zero):
     """Zeros, for which there is no room."""
 
-    def values(self, *_: object) -> float:
+    def values(
+        self, shape: tuple[int, ...], start: int, stop: int, stream: Stream | None
+    ) -> NDArray[np.float64]:
         raise MemoryError("no room")
 
 

@@ -84,7 +84,7 @@ def test_a_whole_parameter_has_its_state_on_every_rank() -> None:
         )
         return {
             arena.bucket.extents[0].name: sum(s.size for s in arena.state.values())
-            for arena in manager._runtime.arenas
+            for arena in manager._open.arenas
         }
 
     assert run_threads(2, body) == [{"cut": 256, "whole": 512}] * 2

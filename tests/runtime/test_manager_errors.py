@@ -138,6 +138,8 @@ def one_rank_cases() -> dict[str, tuple[Callable[[], object], type[Exception], s
             "0.weight",
         ),
         "no parameters": (lambda: ParameterManager([], adamw(net)), PlanError, "none"),
+        "no net": (lambda: ParameterManager(3, adamw(net)), TypeError, "not int"),  # type: ignore[arg-type]
+        "no optimizer": (lambda: ParameterManager(net, None), TypeError, "NoneType"),  # type: ignore[arg-type]
         "no parameter": (lambda: ParameterManager([3], adamw(net)), TypeError, "int"),  # type: ignore[list-item]
         "one name": (lambda: ParameterManager(twice, adamw(net)), PlanError, "'w'"),
         "one name for two attributes": (

@@ -36,7 +36,7 @@ def test_arenas_have_the_planned_bytes(level: int, num_ranks: int) -> None:
             ),
             comm=comm,
         )
-        arenas = manager._runtime.arenas
+        arenas = manager._open.arenas
         allocated = (
             sum(arena.weight.nbytes for arena in arenas),
             sum(partial.nbytes for arena in arenas for partial in arena.partials),
