@@ -52,5 +52,6 @@ def environment() -> str:
         f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', '?')}, "
         f"{pool['num_threads']} thread)"
         for pool in threadpool_info()
+        if pool["user_api"] == "blas"  # and not the OpenMP that PyTorch brings
     ]
     return f"NumPy {np.__version__}, {'; '.join(blas)}"

@@ -36,6 +36,21 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     assert not broken
 
 
+@pytest.mark.slow  # plans of thousands of ranks
+@pytest.mark.parametrize("page", [*PAGES, "docs/running.md"])
+def test_every_plan_that_a_page_asks_for_can_be_made(page: str) -> None:
+    from typer.testing import CliRunner
+
+    from parallel_params.cli.app import app
+
+    commands = re.findall(r"pparams (plan [^`#\n]*)", (ROOT / page).read_text())
+    assert commands
+    for command in commands:
+        words = command.replace("JOB", "digits").replace("[key=value ...]", "").split()
+        answer = CliRunner().invoke(app, words)
+        assert answer.exit_code == 0, f"pparams {command}: {answer.exception}"
+
+
 def test_the_page_of_keys_is_what_the_command_prints() -> None:
     from parallel_params.cli.keys import describe_keys
 
