@@ -5,6 +5,7 @@ tape, the manager and the calls into NumPy. One rank, hence no MPI.
 """
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -35,6 +36,57 @@ def our_step(optimizer_name: str) -> Callable[[], float]:
         return ops.cross_entropy(net(x), y)
 
     return lambda: float(manager.step(loss_fn, images, labels))
+
+
+def bare_step() -> Callable[[], float]:
+    """Return the same arithmetic as calls of NumPy in a row: what no library can beat.
+
+    No tape, no checks, nothing allocated that could be kept; AdamW by our rule.
+    """
+    from parallel_params.optim import AdamWRule
+    from parallel_params.tensor import softmax_kernels
+
+    x, labels = _batch()
+    rng = np.random.default_rng(1)
+    sizes = HIDDEN * INPUTS, HIDDEN, CLASSES * HIDDEN, CLASSES
+    weight = rng.standard_normal(sum(sizes), np.float32) / 10
+    gradient, zeros = np.zeros_like(weight), np.zeros((BATCH, HIDDEN), np.float32)
+    state = {"moment1": np.zeros_like(weight), "moment2": np.zeros_like(weight)}
+    cuts = np.cumsum(sizes)[:-1]
+    w1, b1, w2, b2 = np.split(weight, cuts)
+    dw1, db1, dw2, db2 = np.split(gradient, cuts)
+    w1, dw1 = w1.reshape(HIDDEN, INPUTS), dw1.reshape(HIDDEN, INPUTS)
+    w2, dw2 = w2.reshape(CLASSES, HIDDEN), dw2.reshape(CLASSES, HIDDEN)
+    rule, steps = AdamWRule(), itertools.count(1)
+    hidden, grad_hidden = np.empty_like(zeros), np.empty_like(zeros)
+    logits = np.empty((BATCH, CLASSES), np.float32)
+    grad = np.empty_like(logits)
+
+    def step() -> float:
+        np.matmul(x, w1.T, out=hidden)
+        np.add(hidden, b1, hidden)
+        np.maximum(hidden, zeros, out=hidden)
+        np.matmul(hidden, w2.T, out=logits)
+        np.add(logits, b2, logits)
+        losses = softmax_kernels.cross_entropy(logits, labels, grad, 1 / BATCH)
+        np.matmul(grad.T, hidden, out=dw2)
+        np.add.reduce(grad, 0, out=db2)
+        np.matmul(grad, w2, out=grad_hidden)
+        mask = np.greater(hidden, zeros).astype(np.float32)
+        np.multiply(grad_hidden, mask, grad_hidden)
+        np.matmul(grad_hidden.T, x, out=dw1)
+        np.add.reduce(grad_hidden, 0, out=db1)
+        rule.update(
+            weight,
+            gradient,
+            state,
+            step=next(steps),
+            learning_rate=1e-3,
+            weight_decay=0.01,
+        )
+        return float(np.add.reduce(losses)) / BATCH
+
+    return step
 
 
 def torch_step(optimizer_name: str, *, fused: bool) -> Callable[[], float]:
@@ -76,7 +128,7 @@ def main(
     calls: int = typer.Option(300, help="Steps per timing."),
 ) -> None:
     """Time one step of 64-128-10 at batch 32, beside PyTorch if it is installed."""
-    contestants: dict[str, Callable[[], object]] = {}
+    contestants: dict[str, Callable[[], object]] = {"bare NumPy adamw": bare_step()}
     has_torch = importlib.util.find_spec("torch") is not None
     for name in ("adamw", "sgd"):
         contestants[f"parallel_params {name}"] = our_step(name)

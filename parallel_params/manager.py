@@ -21,7 +21,7 @@ from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Policy
 from parallel_params.plan.text import format_bytes, format_count, format_table
-from parallel_params.runtime.backward import LossFunction
+from parallel_params.runtime.backward import LossFunction, share_lengths
 from parallel_params.runtime.build import Runtime, build_runtime, plan_for
 from parallel_params.runtime.foreign import place_gradients
 from parallel_params.runtime.hashes import hash_of_all
@@ -116,8 +116,8 @@ class ParameterManager:
         Raises:
             RankFailed: the loss function raised on some rank, or a batch did not fit.
                 No weight has changed then, on any rank.
-            PlanMismatch: the ranks are not taking the same step, or would take it at
-                different learning rates. No weight has changed.
+            PlanMismatch: the ranks are not taking the same step, or at different
+                learning rates, or on shares of other lengths. No weight has changed.
             ManagerClosed: the manager is closed.
 
         Collective: all ranks.
@@ -262,29 +262,26 @@ class ParameterManager:
         return runtime
 
     def _run_backward(
-        self,
-        call: Call,
-        loss_fn: LossFunction,
-        batch: Sequence[object],
-        weight: float,
+        self, call: Call, loss_fn: LossFunction, batch: Sequence[object], weight: float
     ) -> tuple[float, tuple[float, ...]]:
         """Return the sum of all grains' losses, and the rates for an update."""
         loss = 0.0
         rates: tuple[float, ...] = ()
         error: Exception | None = None
         try:
-            loss = self._open.backward.run(
-                loss_fn,
-                batch,
-                weight=weight,
-                scope=("step", self.num_steps),
-            )
+            scope = ("step", self.num_steps)
+            loss = self._open.backward.run(loss_fn, batch, weight=weight, scope=scope)
             if call == "step":
                 rates = self._optimizer.rates(self.num_steps)
         except Exception as raised:
             error = raised
         total = self._status.exchange(
-            loss, error, call=call, step=self.num_steps, rates=rates
+            loss,
+            error,
+            call=call,
+            step=self.num_steps,
+            rates=rates,
+            lengths=share_lengths(batch),
         )
         return total, rates
 

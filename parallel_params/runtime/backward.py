@@ -143,6 +143,14 @@ def cut_batch(batch: Sequence[object], num_grains: int) -> Sequence[Sequence[Ten
     ]
 
 
+def share_lengths(batch: Sequence[object]) -> tuple[int, ...]:
+    """Return the length along dim 0 of every member of a batch that has one."""
+    shapes = [
+        member.shape for member in batch if isinstance(member, Tensor | np.ndarray)
+    ]
+    return tuple([shape[0] for shape in shapes if shape])
+
+
 def _as_tensor(member: object) -> Tensor:
     if isinstance(member, Tensor):
         return member

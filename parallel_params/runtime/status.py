@@ -43,6 +43,7 @@ class Status:
         call: Call,
         step: int,
         rates: Sequence[float],
+        lengths: Sequence[int] = (),
     ) -> float:
         """Return the sum of the ranks' losses in the order of the tree.
 
@@ -52,12 +53,14 @@ class Status:
             call: the method of the manager that this rank is in.
             step: steps taken so far.
             rates: the learning rates about to be used, none without an update.
+            lengths: of this rank's share of every member of the batch.
 
         Raises:
             RankFailed: a rank had an error; on a rank with one it is the cause. In a
                 world of one the error itself is raised.
-            PlanMismatch: the ranks are in different calls or steps, or would use
-                different learning rates.
+            PlanMismatch: the ranks are in different calls or steps, would use
+                different learning rates, or have shares of different lengths, whose
+                mean would not be the mean over the batch.
 
         Collective: all ranks, in front of the buckets.
         """
@@ -66,7 +69,13 @@ class Status:
                 raise error
             return loss
         # 32 bits of what this rank is about to do; exact in the float that is sent.
-        numbers = struct.pack(f"<2q{len(rates)}d", _NUMBERS[call], step, *rates)
+        numbers = struct.pack(
+            f"<{2 + len(lengths)}q{len(rates)}d",
+            _NUMBERS[call],
+            step,
+            *lengths,
+            *rates,
+        )
         mark = float(zlib.crc32(numbers)) if error is None else _FAILED
         messages = self._messages
         messages[self._comm.rank] = loss, mark
@@ -74,14 +83,18 @@ class Status:
         marks = messages[:, 1].tolist()
         if mark == _FAILED or marks.count(mark) < len(marks):
             agree_ok(self._comm, error)
-            self._raise_mismatch(call, step, rates)
+            self._raise_mismatch(
+                f"manager.{call}(...)",
+                f"{step} steps taken",
+                f"learning rates {[*rates]}",
+                f"shares of {[*lengths]} samples",
+            )
         return tree_sum(messages[:, 0].tolist())
 
-    def _raise_mismatch(self, call: Call, step: int, rates: Sequence[float]) -> None:
-        facts = [f"manager.{call}(...)", f"{step} steps taken"]
-        facts.append(f"learning rates {[*rates]}")
+    def _raise_mismatch(self, *facts: str) -> None:
         difference = first_difference(self._comm, facts)
         raise PlanMismatch(
             f"the ranks are not taking the same step: {difference}. Call the same "
-            "methods in the same order, with the same learning rates, on every rank."
+            "methods in the same order, with the same learning rates and equally long "
+            "shares of the batch, on every rank."
         )
