@@ -28,6 +28,7 @@ from parallel_params.errors import LaunchError
 from parallel_params.train.config import load_job
 from parallel_params.train.config.shipped import find_job
 from parallel_params.train.console import Console
+from parallel_params.train.run_folder import check_run_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,8 @@ def train_job(request: Request, *, environ: Mapping[str, str]) -> int:
     is_in_world = request.is_worker or is_launched(environ)
     load = functools.partial(load_job, request.job, request.overrides)
     if not is_in_world:
-        load()  # a mistake is told before the tensors are even imported
+        # A mistake is told before the tensors are even imported.
+        check_run_folder(load().run)
     if is_in_world or request.num_ranks in (None, 1):
         width = request.console_width if is_in_world else _terminal_width()
         from parallel_params.cli.worker import work

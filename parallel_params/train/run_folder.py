@@ -111,14 +111,28 @@ def make_run_folder(run: Run, comm: Communicator, now: datetime) -> RunFolder:
     told = json.dumps([answer, is_there, problem]).encode()
     answer, is_there, problem = json.loads(comm.all_gather_bytes(told)[0])
     if is_there:
-        raise RunFolderExists(
-            f"run folder {is_there} is there already, and no run is written over; "
-            "give another run.folder, or move it away"
-        )
+        raise _taken(is_there)
     if problem:
         where = run.folder or "runs"
         raise ConfigError([f"run.folder: {where} cannot be made: {problem}"])
     return RunFolder(Path(answer), is_writer=comm.rank == 0)
+
+
+def check_run_folder(run: Run) -> None:
+    """Tell before a world is started what `make_run_folder` would refuse in it.
+
+    Raises:
+        RunFolderExists: the job names a folder that is there.
+    """
+    if run.folder is not None and os.path.lexists(run.folder):
+        raise _taken(run.folder)
+
+
+def _taken(path: str) -> RunFolderExists:
+    return RunFolderExists(
+        f"run folder {path} is there already, and no run is written over; "
+        "give another run.folder, or move it away"
+    )
 
 
 def _make(run: Run, now: datetime) -> Path:

@@ -73,13 +73,23 @@ def test_a_world_trains_the_same_weights_as_one_rank(folder: Path) -> None:
     assert alone["weights_hash"] == together["weights_hash"]
 
 
-def test_an_error_that_all_ranks_share_is_told_once(folder: Path) -> None:
+def test_a_run_folder_that_exists_is_told_before_a_world_starts(folder: Path) -> None:
     (folder / "there").mkdir()
 
     answer = run(folder, "train", "job.toml", "-n", "2", "run.folder=there")
 
     assert answer.returncode == 2
-    assert answer.stderr.count("there is there already") == 1
+    assert "run folder there is there already" in answer.stderr
+    assert "[rank" not in answer.stderr
+
+
+def test_an_error_that_all_ranks_share_is_told_once(folder: Path) -> None:
+    data = 'data={name="npz", path="none.npz", batch=96}'
+
+    answer = run(folder, "train", "job.toml", "-n", "2", data)
+
+    assert answer.returncode == 2
+    assert answer.stderr.count("none.npz") == 1
     assert "Traceback" not in answer.stderr
 
 
