@@ -132,6 +132,7 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "mask": (lambda x: x[MASK], (X,)),
     "gather": (lambda x: ops.gather(x, IDS, 0), (X,)),
     "gather columns": (lambda x: ops.gather(x, IDS, -1), (CUBE,)),
+    "gather in batches": (lambda x: ops.gather(x, IDS, 1, 1), (CUBE,)),
     "gather_elements": (lambda x: ops.gather_elements(x, 1, IDS), (X,)),
     "softmax": (ops.softmax, (X,)),
     "softmax of columns": (lambda x: ops.softmax(x, 0), (X,)),

@@ -382,10 +382,15 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "index 2 is out of bounds",
     ),
     "gather by floats": (lambda: ops.gather(X23, X23), TypeError, "must be integers"),
-    "gather batches": (
+    "gather along a batch dim": (
         lambda: ops.gather(X23, Tensor([0]), 0, 1),
-        NotImplementedError,
-        "batch_dims",
+        ValueError,
+        "batch_dims 1 does not fit axis 0",
+    ),
+    "gather other batches": (
+        lambda: ops.gather(X23, Tensor([[0], [1], [2]]), 1, 1),
+        ValueError,
+        r"first 1 dims .* \(2, 3\) .* \(3, 1\) must be the same",
     ),
     "gather_elements": (
         lambda: ops.gather_elements(X23, 0, Tensor([0])),
@@ -481,6 +486,36 @@ def test_max_and_min_come_with_their_places() -> None:
     assert (values.tolist(), places.tolist()) == ([[1.0, 0.0, 2.0]], [[0, 1, 1]])
     smallest, place = ops.min(x)
     assert (smallest.item(), place.item()) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("axis", "batch_dims", "shape"),
+    [
+        (1, 1, (2, 4)),
+        (2, 1, (2, 5, 2)),
+        (2, 2, (2, 3, 1)),
+        (3, 2, (2, 3)),
+        (-1, -1, (2, 3)),
+    ],
+)
+def test_gather_takes_every_part_by_its_own_indices(
+    axis: int, batch_dims: int, shape: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 4, 5))
+    num_batch = batch_dims + len(shape) if batch_dims < 0 else batch_dims
+    dim = axis % 4
+    indices = rng.integers(-x.shape[dim], x.shape[dim], shape)
+    expected = np.array(
+        [
+            np.take(x[place], indices[place], dim - num_batch)
+            for place in np.ndindex(*x.shape[:num_batch])
+        ]
+    )
+    found = ops.gather(Tensor(x), Tensor(indices), axis, batch_dims).asnumpy()
+    own = shape[num_batch:]
+    assert found.shape == (*x.shape[:dim], *own, *x.shape[dim + 1 :])
+    assert np.array_equal(found, expected.reshape(found.shape))
 
 
 def test_gather_of_wide_and_narrow_rows_adds_up_what_repeats() -> None:

@@ -185,23 +185,48 @@ def gather(
     Args:
         input_params: [..., n, ...] with n at `axis`.
         input_indices: integers in [-n, n), of any shape.
-        axis: the dim to take along.
-        batch_dims: only 0 is offered.
+        axis: the dim to take along, behind the batch dims.
+        batch_dims: how many leading dims the two share: each part of the one is taken
+            by its own part of the other. Negative ones count from the indices' end.
 
     Returns:
-        `input_params`' shape with n replaced by the shape of the indices.
+        `input_params`' shape with n replaced by the shape of the indices, that without
+        its batch dims.
 
     Raises:
         TypeError: the indices are not integers.
         IndexError: an index is out of range.
-        NotImplementedError: `batch_dims` is not 0.
+        ValueError: `axis` is a batch dim, or the batch dims differ.
     """
-    if batch_dims != 0:
-        raise NotImplementedError("gather: batch_dims other than 0 is not offered")
     x = as_operand(input_params, "gather")
     indices = _as_indices(input_indices, "gather")
     dim = as_dim(axis, x._array.ndim, "gather")
+    if batch_dims:
+        return taken(x, _batch_index(x._array.shape, indices, dim, batch_dims))
     return taken(x, indices if not dim else (slice(None),) * dim + (indices,))
+
+
+def _batch_index(
+    shape: tuple[int, ...], indices: Array, dim: int, batch_dims: int
+) -> Index:
+    """Return NumPy's index for a gather whose leading dims belong together."""
+    num_batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
+    if not 0 <= num_batch <= min(dim, indices.ndim):
+        raise ValueError(
+            f"gather: batch_dims {batch_dims} does not fit axis {dim} and indices of "
+            f"{indices.ndim} dims: it is at most each of them"
+        )
+    batch = shape[:num_batch]
+    if indices.shape[:num_batch] != batch:
+        raise ValueError(
+            f"gather: the first {num_batch} dims of a tensor of shape {shape} and of "
+            f"indices of shape {indices.shape} must be the same"
+        )
+    own = indices.shape[num_batch:]
+    # The dims in front of `dim` count themselves; the indices run behind them.
+    counts = np.indices((*shape[:dim], *(1,) * len(own)), sparse=True)[:dim]
+    between = (1,) * (dim - num_batch)
+    return (*counts, indices.reshape(*batch, *between, *own))
 
 
 def gather_elements(x: Operand, dim: int, index: Operand) -> Tensor:
