@@ -29,6 +29,8 @@ _DEADLY = (
 )
 _PR_SET_PDEATHSIG = 1
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# How long a signal may be overlooked, see `_Child._wait`.
+_LOOK_S = 0.2
 
 
 def _die_with_parent() -> None:
@@ -63,9 +65,19 @@ class _Child:
         try:
             for number in self.received:  # while it was starting
                 self._process.send_signal(number)
-            return self._process.wait()
+            return self._wait(self._process)
         finally:
             self._kill()
+
+    def _wait(self, process: "subprocess.Popen[bytes]") -> int:
+        # Python runs handlers between two of its own steps. A signal that comes right
+        # before a call that blocks is therefore kept until that call returns, which
+        # waiting for the world alone would never do.
+        waiting = threading.Thread(target=process.wait, daemon=True)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(_LOOK_S)
+        return process.wait()
 
     def pass_on(self, number: int, _frame: FrameType | None) -> None:
         """Send a signal to the launcher; if it does not end in time, kill its world."""

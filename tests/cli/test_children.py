@@ -97,7 +97,40 @@ def test_a_signal_to_the_launcher_ends_the_world(
         assert launcher.stdout is not None
         child = int(launcher.stdout.readline())
         launcher.send_signal(number)
-        code = launcher.wait(timeout=20)
+        code = _code_of(launcher)
 
     assert code == 128 + number
     assert not Path(f"/proc/{child}").exists() or not Path("/proc/self").exists()
+
+
+# Python's own handlers run late if a signal comes right before a call that blocks; this
+# is such a signal, as it interrupts no call.
+_LATE = """
+    import _thread, signal, threading, time
+
+    def send_late():
+        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            time.sleep(0.01)
+        time.sleep(0.2)  # till the launcher waits; less would only make it easy
+        _thread.interrupt_main(signal.SIGTERM)
+
+    threading.Thread(target=send_late, daemon=True).start()
+"""
+
+
+@pytest.mark.slow  # starts a Python that starts a shell
+def test_a_signal_right_before_the_launcher_waits_is_not_lost() -> None:
+    script = textwrap.dedent(_LATE) + textwrap.dedent(_LAUNCHER)
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script, _WAITING], stdout=subprocess.DEVNULL
+    )
+    with launcher:
+        assert _code_of(launcher) == 128 + signal.SIGTERM
+
+
+def _code_of(launcher: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> int:
+    """Wait for the end; a launcher that hangs must not make the suite hang."""
+    try:
+        return launcher.wait(timeout=20)
+    finally:
+        launcher.kill()
