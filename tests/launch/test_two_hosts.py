@@ -1,0 +1,87 @@
+"""Two hosts: windows inside, messages between, the bits of one host, counted bytes.
+
+The hosts are network namespaces, see `launch/two_hosts.py`; where these cannot be had
+the tests are skipped and say why.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from two_hosts_rank import PER_HOST, Outcome, train
+from world.launch import HELPERS
+
+from parallel_params.comm.local import run_threads
+from parallel_params.plan.mesh import Mesh
+
+TOOL = HELPERS.parent / "launch" / "two_hosts.py"
+RANK = HELPERS / "two_hosts_rank.py"
+TIMEOUT_S = 60.0
+CANNOT = 77
+# What the headers of packets, their receipts and MPI's own words add.
+OVERHEAD = 0.03
+
+
+def run_two_hosts(*words: str, **variables: str) -> str:
+    """Return what a world on two hosts printed; skip where there are none."""
+    environ = {**os.environ, "PYTHONPATH": str(HELPERS.parent), **variables}
+    process = subprocess.Popen(
+        [sys.executable, str(TOOL), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ,
+        text=True,
+    )
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            raise
+    if process.returncode == CANNOT:
+        pytest.skip(stderr.strip())
+    assert process.returncode == 0, stdout + stderr
+    return stdout
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> list[Outcome]:
+    """Train at levels 0 to 3 on two hosts of two ranks."""
+    stdout = run_two_hosts(str(PER_HOST), "--", sys.executable, str(RANK))
+    return [Outcome(**each) for each in json.loads(stdout)]
+
+
+@pytest.mark.slow  # starts two hosts and an MPI world on them
+@pytest.mark.parametrize("level", range(4))
+def test_two_hosts_have_the_bits_of_one(outcomes: list[Outcome], level: int) -> None:
+    alone = run_threads(1, lambda comm: train(comm, level).hash)
+    mesh = Mesh(data=2 * PER_HOST, ranks_per_node=PER_HOST)
+    threads = run_threads(2 * PER_HOST, lambda comm: train(comm, level, mesh).hash)
+
+    assert {outcomes[level].hash, *alone, *threads} == {alone[0]}
+
+
+@pytest.mark.slow  # as above
+@pytest.mark.parametrize("level", range(4))
+def test_the_cable_carries_what_the_plan_announces(
+    outcomes: list[Outcome], level: int
+) -> None:
+    announced, carried = outcomes[level].announced, outcomes[level].carried
+
+    assert announced <= carried <= announced * (1 + OVERHEAD)
+
+
+@pytest.mark.slow  # as above
+def test_nothing_of_two_hosts_is_left_behind(tmp_path: Path) -> None:
+    run_two_hosts("1", "--", sys.executable, "-c", "pass", TMPDIR=str(tmp_path))
+
+    assert not list(tmp_path.iterdir())
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # a process that has ended in between
+            assert str(tmp_path).encode() not in path.read_bytes()
