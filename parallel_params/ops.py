@@ -75,6 +75,7 @@ from parallel_params.tensor.ops.elementwise import (
     sqrt,
     square,
 )
+from parallel_params.tensor.ops.embedding import embedding
 from parallel_params.tensor.ops.extreme import (
     amax,
     amin,
@@ -102,6 +103,10 @@ from parallel_params.tensor.ops.loss import (
 from parallel_params.tensor.ops.matmul import (
     linear,
     matmul,
+)
+from parallel_params.tensor.ops.norm import (
+    layer_norm,
+    rms_norm,
 )
 from parallel_params.tensor.ops.reduction import (
     mean,
@@ -193,6 +198,9 @@ __all__ = [
     "unstack",
     "gather",
     "gather_elements",
+    "embedding",
+    "layer_norm",
+    "rms_norm",
     "softmax",
     "log_softmax",
     "cross_entropy",

@@ -18,6 +18,8 @@ from parallel_params.nn.layers.activation import (
     get_activation,
 )
 from parallel_params.nn.layers.basic import Dense, Dropout, Flatten, Identity
+from parallel_params.nn.layers.embedding import Embedding
+from parallel_params.nn.layers.norm import LayerNorm, RMSNorm
 from parallel_params.nn.loss import CrossEntropyLoss, MSELoss
 from parallel_params.nn.parameter import Parameter, ParameterTuple
 from parallel_params.nn.unregistered import UnregisteredParameterWarning
@@ -61,6 +63,9 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Identity",
+    "Embedding",
+    "LayerNorm",
+    "RMSNorm",
     "ReLU",
     "GELU",
     "Tanh",

@@ -24,6 +24,14 @@ def blocks(numel: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK, numel))
 
 
+def row_blocks(x: Array) -> Iterator[slice]:
+    """Cut the rows of [rows, width] into slices of at most `BLOCK` elements."""
+    rows, width = x.shape
+    step = max(1, BLOCK // max(1, width))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
 def relu(x: Array, out: Array) -> None:
     """Write max(x, 0) into `out`; both C-contiguous, of one shape."""
     # Against an array of zeros: against the scalar it is three times slower.

@@ -36,6 +36,7 @@ HALVES = Tensor(np.full((3, 4), 0.25))
 WEIGHTS = Tensor([0.5, 1.0, 2.0, 1.5], dtype=float64)
 MASK = Tensor(np.arange(12).reshape(3, 4) % 3 == 0)
 IDS = Tensor([[2, 0], [2, 1]])
+NOT_2 = (IDS != 2).astype(float64).expand_dims(-1)
 
 CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "add": (ops.add, (X, Y)),
@@ -134,6 +135,17 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "gather columns": (lambda x: ops.gather(x, IDS, -1), (CUBE,)),
     "gather in batches": (lambda x: ops.gather(x, IDS, 1, 1), (CUBE,)),
     "gather_elements": (lambda x: ops.gather_elements(x, 1, IDS), (X,)),
+    "embedding": (lambda x: ops.embedding(IDS, x), (X,)),
+    "embedding with padding": (lambda x: ops.embedding(IDS, x, -1) * NOT_2, (X,)),
+    "layer_norm": (lambda x, w, b: ops.layer_norm(x, 4, w, b), (X, ROW, ROW[::-1])),
+    "layer_norm of planes": (lambda x: ops.layer_norm(x, (3, 4)), (CUBE,)),
+    "layer_norm, no bias": (lambda x, w: ops.layer_norm(x, (4,), w), (CUBE, ROW)),
+    "layer_norm, no weight": (
+        lambda x, b: ops.layer_norm(x, 4, None, b, 0.1),
+        (X, ROW),
+    ),
+    "rms_norm": (lambda x, w: ops.rms_norm(x, 4, w), (CUBE, ROW)),
+    "rms_norm alone": (lambda x: ops.rms_norm(x, (3, 4), None, 0.1), (X,)),
     "softmax": (ops.softmax, (X,)),
     "softmax of columns": (lambda x: ops.softmax(x, 0), (X,)),
     "softmax in the middle": (lambda x: ops.softmax(x, 1), (CUBE,)),

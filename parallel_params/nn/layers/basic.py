@@ -7,6 +7,7 @@ import numpy as np
 
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.layers import activation as activations
+from parallel_params.nn.layers.checks import checked_count
 from parallel_params.nn.parameter import Parameter
 from parallel_params.tensor import random
 from parallel_params.tensor.dtype import DType, float32
@@ -46,8 +47,8 @@ class Dense(Cell):
         dtype: DType = float32,
     ) -> None:
         super().__init__()
-        self.in_channels = _channels("in_channels", in_channels)
-        self.out_channels = _channels("out_channels", out_channels)
+        self.in_channels = checked_count("in_channels", in_channels)
+        self.out_channels = checked_count("out_channels", out_channels)
         if not isinstance(has_bias, bool):
             raise TypeError(f"has_bias is True or False, not {has_bias!r}")
         self.has_bias = has_bias
@@ -79,14 +80,6 @@ class Dense(Cell):
         if self.activation is not None:
             text += f", activation={self.activation}"
         return text
-
-
-def _channels(setting: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{setting} is an int, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{setting} is at least 1, not {value}")
-    return value
 
 
 class Flatten(Cell):

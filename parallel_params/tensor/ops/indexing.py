@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from parallel_params.tensor import tape
+from parallel_params.tensor.embedding_kernels import add_rows
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.dims import as_dim
 from parallel_params.tensor.ops.value import unbroadcast
@@ -69,16 +70,14 @@ def _put_array(g: Array, index: Index, shape: tuple[int, ...]) -> Array:
 
 
 def _add_rows(out: Array, rows: Array, g: Array) -> None:
-    """Add g[i] to out[rows[i]]; rows may repeat."""
+    """Add g[i] to out[rows[i]], which is zero before; rows may repeat."""
     width = out[0].size if len(out) else 0
     if width < _WIDE:
         np.add.at(out, rows, g)
         return
-    # Half of the time of `np.add.at`, and the same order of additions.
-    flat = g.reshape(-1, *out.shape[1:])
-    for row, part in zip(rows.reshape(-1).tolist(), flat, strict=True):
-        target = out[row]
-        np.add(target, part, target)
+    ids = rows.reshape(-1)
+    ids = np.where(ids < 0, ids + len(out), ids) if rows.dtype.kind == "i" else ids
+    add_rows(ids, g.reshape(-1, width), out.reshape(len(out), width))
 
 
 _WIDE = 16  # elements of a row from which on a loop over rows is faster

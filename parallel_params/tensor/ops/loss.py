@@ -10,6 +10,7 @@ import numpy as np
 
 from parallel_params.tensor import softmax_kernels, tape
 from parallel_params.tensor.ops.apply import Operand, as_operand, pair, result
+from parallel_params.tensor.ops.ids import are_in_range
 from parallel_params.tensor.ops.loss_plain import (
     check_reduction,
     plain_cross_entropy,
@@ -57,7 +58,7 @@ def cross_entropy(
         or labels.dtype.kind not in "iu"
         or labels.shape != logits.shape[:1]
         or not labels.size
-        or not _in_range(labels, logits.shape[1])
+        or not are_in_range(labels, logits.shape[1])
         or tape.is_nested()
     )
     if is_plain:
@@ -75,14 +76,6 @@ def cross_entropy(
         return (grad if g == 1 else np.multiply(grad, g, grad),)
 
     return result(out, (x,), vjp)
-
-
-def _in_range(labels: Array, classes: int) -> bool:
-    # Read as unsigned, a negative label is a huge one: one pass finds both.
-    unsigned = (
-        labels if labels.dtype.kind == "u" else labels.view(f"u{labels.itemsize}")
-    )
-    return bool(np.maximum.reduce(unsigned) < classes)
 
 
 def mse_loss(

@@ -1,0 +1,26 @@
+"""What layers ask of their settings."""
+
+
+def checked_count(setting: str, value: object) -> int:
+    """Return `value` if it is an int of at least 1.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is less.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{setting} is an int, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{setting} is at least 1, not {value}")
+    return value
+
+
+def checked_number(setting: str, value: object) -> float:
+    """Return `value` as a float.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{setting} is a number, not {value!r}")
+    return float(value)
