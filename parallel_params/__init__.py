@@ -38,6 +38,7 @@ from parallel_params.tensor import (
     value_and_grad,
 )
 from parallel_params.tensor.initializer import initializer
+from parallel_params.tensor.kernel_set import kernel_set, set_kernels
 from parallel_params.tensor.random import get_seed, set_seed
 
 __version__ = _metadata.version("parallel-params")
@@ -68,6 +69,8 @@ __all__ = [
     "initializer",
     "set_seed",
     "get_seed",
+    "kernel_set",
+    "set_kernels",
     "DType",
     "bool_",
     "int8",

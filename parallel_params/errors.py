@@ -125,3 +125,18 @@ class NonFiniteGradient(ParallelParamsError):
     parameter, and the rank it came from. Lower the learning rate, look at the batch, or
     choose `Policy(non_finite="skip")`.
     """
+
+
+class KernelsUnavailable(ParallelParamsError, ImportError):
+    """The compiled kernels were asked for where their compiler is not installed.
+
+    Remedy: `pip install 'parallel-params[fast]'`, or the kernels "numpy".
+    """
+
+
+class KernelsChanged(ParallelParamsError, RuntimeError):
+    """Another set of kernels was chosen after a `ParameterManager` was made.
+
+    It may give other bits, so no step is taken with it. Remedy: `set_kernels` before
+    the manager is made, and a new manager for another set.
+    """

@@ -34,6 +34,7 @@ from parallel_params.runtime.specs import (
     make_specs,
 )
 from parallel_params.runtime.start import (
+    agree_on_kernels,
     agree_on_optimizers,
     agree_on_plan,
     equalise_start,
@@ -95,6 +96,7 @@ class ParameterManager(ManagerFacts):
             error = raised
         agree_ok(self.comm, error)
         agree_on_plan(self.comm, plan)
+        agree_on_kernels(self.comm)
         agree_on_optimizers(self.comm, optimizers, plan)
         self.plan, groups, roles, node, self.note = open_node(plan, self.comm)
         self.start_differences = equalise_start(

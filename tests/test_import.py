@@ -6,10 +6,12 @@ import sys
 import pytest
 
 # Each belongs to one floor or one moment: MPI to a world, the others to the command
-# line, the config, checkpoints and 16-bit dtypes.
+# line, the config, checkpoints, 16-bit dtypes and compiled kernels.
 LAZY = (
     "mpi4py",
+    "llvmlite",
     "ml_dtypes",
+    "numba",
     "pydantic",
     "rich",
     "safetensors",

@@ -23,6 +23,7 @@ from parallel_params.cli.versions import describe_blas
 from parallel_params.comm.failure import abort_on_failure
 from parallel_params.comm.world import open_world
 from parallel_params.errors import LaunchError
+from parallel_params.tensor.kernel_set import missing_compiler
 
 _SHARED_MEMORY = Path("/dev/shm")
 _NUM_RANKS = 2
@@ -59,7 +60,8 @@ def examine(*, environ: Mapping[str, str]) -> list[Check]:
             verdict="ok",
             text=f"Python {platform.python_version()}, NumPy "
             f"{metadata.version('numpy')} ({describe_blas()})",
-        )
+        ),
+        Check(verdict="ok", text=_fast_kernels()),
     ]
     try:
         start = _start_of_world(environ)
@@ -92,6 +94,12 @@ def report_world(*, environ: Mapping[str, str]) -> None:
         measured = _median_us(lambda: comm.all_reduce(value))
         if comm.rank == 0:
             print(json.dumps({"size": comm.size, "all_reduce_us": measured}))
+
+
+def _fast_kernels() -> str:
+    if missing_compiler() is not None:
+        return "no fast kernels: pip install 'parallel-params[fast]' if wanted"
+    return f"fast kernels can be chosen (Numba {metadata.version('numba')})"
 
 
 def _start_of_world(environ: Mapping[str, str]) -> Start:

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from parallel_params.comm.protocol import Communicator
+from parallel_params.errors import KernelsChanged
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.backward import Total
 from parallel_params.runtime.status import Call, Status
 from parallel_params.runtime.step import Step
+from parallel_params.tensor.kernel_set import kernel_set
 
 
 class Course:
@@ -37,6 +39,7 @@ class Course:
         self._comm, self._step = comm, step
         self._optimizers = tuple(optimizers)
         self._status = Status(comm)
+        self._kernels = kernel_set()
         self._scaling = plan.policy.scaling
         self._num_good = 0
         self._pending_weight = 0.0
@@ -62,6 +65,11 @@ class Course:
         Collective: all ranks.
         """
         flat = [rate for group in rates for rate in group]
+        if error is None and kernel_set().name != self._kernels.name:
+            error = KernelsChanged(
+                f"the kernels are {kernel_set()} now and were {self._kernels} when "
+                "this manager was made; choose them before, with set_kernels"
+            )
         try:
             return self._status.exchange(
                 own, error, call=call, step=self.num_steps, rates=flat

@@ -10,7 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from parallel_params.comm.agree import agree_ok, first_difference, odd_ranks
+from parallel_params.comm.agree import (
+    agree_ok,
+    agree_same,
+    first_difference,
+    odd_ranks,
+)
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import PlanMismatch
 from parallel_params.nn.parameter import Parameter
@@ -19,6 +24,7 @@ from parallel_params.plan.codec import encode
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.groups import Groups
 from parallel_params.runtime.hashes import HASH_BYTES, weight_hash
+from parallel_params.tensor.kernel_set import kernel_set
 
 
 def agree_on_plan(comm: Communicator, plan: Plan) -> None:
@@ -39,6 +45,18 @@ def agree_on_plan(comm: Communicator, plan: Plan) -> None:
     who = f"rank {odd[0]}" if len(odd) == 1 else f"ranks {', '.join(map(str, odd))}"
     differ = "differs" if len(odd) == 1 else "differ"
     raise PlanMismatch(f"{who} {differ} from rank {usual}: {difference}. {remedy}")
+
+
+def agree_on_kernels(comm: Communicator) -> None:
+    """Make sure that every rank computes with the same loops: other ones, other bits.
+
+    Raises:
+        PlanMismatch: on all ranks, naming those that differ and both sets.
+
+    Collective: all ranks.
+    """
+    if comm.size > 1:
+        agree_same(comm, str(kernel_set()), "the set of kernels (set_kernels)")
 
 
 def agree_on_optimizers(

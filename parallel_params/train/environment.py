@@ -3,6 +3,7 @@
 Looks at the machine and at installed packages, never at environment variables.
 """
 
+import dataclasses
 import os
 import platform
 import socket
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 from parallel_params.comm.protocol import Communicator
 from parallel_params.plan.plan import Plan
+from parallel_params.tensor.kernel_set import kernel_set
 
 _CHECKOUT = Path(__file__).parents[2]
 
@@ -30,7 +32,7 @@ def describe_environment(comm: Communicator) -> dict[str, object]:
 
     Collective: every rank; each adds its host name.
     """
-    hosts = [name.decode() for name in comm.all_gather_bytes(_host().encode())]
+    hosts = host_names(comm)
     return {
         "parallel_params": package_version(),
         "git_commit": git_commit(_CHECKOUT),
@@ -39,6 +41,7 @@ def describe_environment(comm: Communicator) -> dict[str, object]:
         "platform": platform.platform(),
         "numpy": np.__version__,
         "blas": blas_libraries(),
+        "kernels": dataclasses.asdict(kernel_set()),
         "num_cores": os.cpu_count(),
         "communicator": comm.description,
         "num_ranks": comm.size,
@@ -114,7 +117,11 @@ def _own_kernels() -> dict[str, object]:
     """Name what computes beside BLAS: NumPy's loops follow the processor."""
     found: object = np.show_config(mode="dicts")
     simd = found.get("SIMD Extensions", {}) if isinstance(found, dict) else {}
-    return {"set": "numpy", "simd": " ".join(simd.get("found", []))}
+    chosen = kernel_set()
+    facts: dict[str, object] = {"set": chosen.name}
+    if chosen.compiler:
+        facts["compiler"] = chosen.compiler
+    return {**facts, "simd": " ".join(simd.get("found", []))}
 
 
 def blas_libraries() -> list[dict[str, object]]:
@@ -151,5 +158,10 @@ def git_commit(checkout: Path) -> str | None:
     return next((words[0] for words in lines if words[1:] == [name]), None)
 
 
-def _host() -> str:
-    return socket.gethostname()
+def host_names(comm: Communicator) -> list[str]:
+    """Return the host of every rank.
+
+    Collective: every rank.
+    """
+    own = socket.gethostname().encode()
+    return [name.decode() for name in comm.all_gather_bytes(own)]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from parallel_params.plan import codec
 from parallel_params.plan.plan import Plan
+from parallel_params.tensor.kernel_set import kernel_set
 from parallel_params.train.config.dump import dump_job
 from parallel_params.train.config.job import DigitsData, Job
 from parallel_params.train.console import (
@@ -26,6 +27,7 @@ from parallel_params.train.console import (
 from parallel_params.train.data.digits import SHAPE
 from parallel_params.train.data.samples import Samples
 from parallel_params.train.evaluation import Verdict
+from parallel_params.train.kernels import describe_kernels
 from parallel_params.train.models import describe_model
 from parallel_params.train.report import Page, write_report
 from parallel_params.train.result import TrainResult
@@ -190,9 +192,13 @@ def _world_line(environment: Mapping[str, object], blas_threads: int) -> str:
     if blas_threads == 0:
         threads = "BLAS threads as they are"
     version = environment["parallel_params"]
+    chosen = kernel_set()
+    loops = "" if chosen.name == "numpy" else f" | {describe_kernels(chosen)}"
     # "MPICH 5.0.2, 2 ranks" here: the ranks have been counted.
     where = str(environment["communicator"]).removesuffix(f", {ranks}")
-    return f"parallel_params {version} | {ranks} on {nodes} | {where} | {threads}"
+    return (
+        f"parallel_params {version} | {ranks} on {nodes} | {where} | {threads}{loops}"
+    )
 
 
 def _job_line(job: Job, samples: Samples, plan: Plan, *, num_steps: int) -> str:

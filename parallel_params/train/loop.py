@@ -30,6 +30,7 @@ from parallel_params.train.data.samples import Samples
 from parallel_params.train.environment import bit_facts, describe_environment
 from parallel_params.train.evaluation import Verdict, evaluate
 from parallel_params.train.journal import Journal
+from parallel_params.train.kernels import kernels
 from parallel_params.train.logs import run_log
 from parallel_params.train.result import TrainResult
 from parallel_params.train.run_folder import make_run_folder
@@ -72,6 +73,7 @@ def train(
     with (
         run_log(folder.path, comm.rank) as log,
         blas_threads(job.parallel.blas_threads, comm),
+        kernels(job.parallel.kernels, comm),
         ParameterManager(
             trainee.net, trainee.optimizer, policy=trainee.policy, comm=comm
         ) as manager,

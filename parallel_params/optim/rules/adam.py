@@ -15,6 +15,7 @@ import numpy as np
 from parallel_params.optim.blocks import fixed_scalars, run_blocks
 from parallel_params.optim.rule import ELEMENT, state_dtype
 from parallel_params.plan.spec import Structure
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 
@@ -52,28 +53,16 @@ class AdamRule:
     ) -> None:
         """Move `weight`, `moment1` and `moment2` by one step; see `Rule.update`."""
         correction1, correction2 = bias_corrections(self.beta1, self.beta2, step)
-        adapt = _Adapt(
-            state_dtype(weight.dtype),
-            betas=(self.beta1, self.beta2),
-            scale=1.0 if weight_decay else gradient_scale,
+        how = Adaptation(
+            beta1=self.beta1,
+            beta2=self.beta2,
             eps=self.eps,
             pull=learning_rate * correction2 / correction1,
+            gradient_scale=gradient_scale,
+            weight_decay=weight_decay,
+            use_nesterov=self.use_nesterov,
         )
-        num_scratch = 2 if self.use_nesterov else 1
-        slots = (state["moment1"], state["moment2"])
-        if not weight_decay:
-            run_blocks(adapt, weight, gradient, slots, num_scratch=num_scratch)
-            return
-        decay, scale = fixed_scalars(
-            state_dtype(weight.dtype), weight_decay, gradient_scale
-        )
-
-        def kernel(w: Array, g: Array, m: Array, v: Array, d: Array, *t: Array) -> None:
-            np.multiply(w, decay, d)
-            np.add(d, g if gradient_scale == 1.0 else np.multiply(g, scale, t[0]), d)
-            adapt(w, d, m, v, *t)
-
-        run_blocks(kernel, weight, gradient, slots, num_scratch=1 + num_scratch)
+        adapt.run(weight, gradient, state["moment1"], state["moment2"], how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +96,15 @@ class AdamWRule:
     ) -> None:
         """Move `weight`, `moment1` and `moment2` by one step; see `Rule.update`."""
         correction1, correction2 = bias_corrections(self.beta1, self.beta2, step)
-        adapt = _Adapt(
-            state_dtype(weight.dtype),
-            betas=(self.beta1, self.beta2),
-            scale=gradient_scale,
+        how = Adaptation(
+            beta1=self.beta1,
+            beta2=self.beta2,
+            gradient_scale=gradient_scale,
             eps=self.eps * correction2,
             pull=learning_rate * correction2 / correction1,
             keep=1.0 - learning_rate * weight_decay,
         )
-        run_blocks(adapt, weight, gradient, (state["moment1"], state["moment2"]))
+        adapt.run(weight, gradient, state["moment1"], state["moment2"], how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,15 +136,15 @@ class AdamWeightDecayRule:
         gradient_scale: float = 1.0,
     ) -> None:
         """Move `weight`, `adam_m` and `adam_v` by one step; see `Rule.update`."""
-        adapt = _Adapt(
-            state_dtype(weight.dtype),
-            betas=(self.beta1, self.beta2),
-            scale=gradient_scale,
+        how = Adaptation(
+            beta1=self.beta1,
+            beta2=self.beta2,
+            gradient_scale=gradient_scale,
             eps=self.eps,
             pull=learning_rate,
             keep=1.0 - learning_rate * weight_decay,
         )
-        run_blocks(adapt, weight, gradient, (state["adam_m"], state["adam_v"]))
+        adapt.run(weight, gradient, state["adam_m"], state["adam_v"], how)
 
 
 def bias_corrections(beta1: float, beta2: float, step: int) -> tuple[float, float]:
@@ -163,32 +152,82 @@ def bias_corrections(beta1: float, beta2: float, step: int) -> tuple[float, floa
     return 1.0 - beta1**step, math.sqrt(1.0 - beta2**step)
 
 
-class _Adapt:
-    """The kernel of the family: move the moments, then the weight along m / sqrt(v).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptation:
+    """The numbers of one step of the family.
 
-    The weight is first multiplied by `keep`; the gradient meant is `scale * g`. With a
-    second scratch array the step is Nesterov's.
+    Attributes:
+        beta1: what stays of the mean.
+        beta2: what stays of the mean square.
+        eps: added to the root of the mean square.
+        pull: what the weight moves along the quotient.
+        gradient_scale: the gradient meant is this times the one given.
+        keep: what decay leaves of the weight.
+        weight_decay: of the weight that is added to the gradient; 0 for none.
+        use_nesterov: whether the weight moves along the mean of the next step.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    pull: float
+    gradient_scale: float
+    keep: float = 1.0
+    weight_decay: float = 0.0
+    use_nesterov: bool = False
+
+
+@kernel(fast="parallel_params.optim.fast.adam")
+def adapt(
+    weight: Array, gradient: Array, mean: Array, square: Array, how: Adaptation
+) -> None:
+    """Move the moments, then the weight along mean / (sqrt(square) + eps).
+
+    Args:
+        weight: [n], written.
+        gradient: [n], only read.
+        mean: [n], written; the first moment.
+        square: [n], written; the second moment.
+        how: the numbers.
+    """
+    move = _Adapt(state_dtype(weight.dtype), how)
+    num_scratch = 2 if how.use_nesterov else 1
+    if not how.weight_decay:
+        run_blocks(move, weight, gradient, (mean, square), num_scratch=num_scratch)
+        return
+    decay, scale = fixed_scalars(
+        state_dtype(weight.dtype), how.weight_decay, how.gradient_scale
+    )
+
+    def run(w: Array, g: Array, m: Array, v: Array, d: Array, *t: Array) -> None:
+        np.multiply(w, decay, d)
+        np.add(d, g if how.gradient_scale == 1.0 else np.multiply(g, scale, t[0]), d)
+        move(w, d, m, v, *t)
+
+    run_blocks(run, weight, gradient, (mean, square), num_scratch=1 + num_scratch)
+
+
+class _Adapt:
+    """One block of `adapt`, where decay has been added to the gradient already.
+
+    With a second scratch array the step is Nesterov's.
     """
 
     __slots__ = ("_constants", "_eps", "_keep", "_pull")
 
-    def __init__(
-        self,
-        dtype: np.dtype[np.generic],
-        *,
-        betas: tuple[float, float],
-        scale: float,
-        eps: float,
-        pull: float,
-        keep: float = 1.0,
-    ) -> None:
-        beta1, beta2 = betas
+    def __init__(self, dtype: np.dtype[np.generic], how: Adaptation) -> None:
+        # Where decay is added to the gradient, the scale has been applied before.
+        scale = 1.0 if how.weight_decay else how.gradient_scale
         self._constants = fixed_scalars(
-            dtype, beta1, (1 - beta1) * scale, beta2, (1 - beta2) * scale * scale
+            dtype,
+            how.beta1,
+            (1 - how.beta1) * scale,
+            how.beta2,
+            (1 - how.beta2) * scale * scale,
         )
-        self._eps = np.array(eps, dtype)
-        self._pull = np.array(pull, dtype)
-        self._keep = None if keep == 1.0 else np.array(keep, dtype)
+        self._eps = np.array(how.eps, dtype)
+        self._pull = np.array(how.pull, dtype)
+        self._keep = None if how.keep == 1.0 else np.array(how.keep, dtype)
 
     def __call__(
         self,

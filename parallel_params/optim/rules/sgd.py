@@ -9,6 +9,7 @@ import numpy as np
 from parallel_params.optim.blocks import fixed_scalars, run_blocks
 from parallel_params.optim.rule import ELEMENT, state_dtype
 from parallel_params.plan.spec import Structure
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 
@@ -47,20 +48,18 @@ class SgdRule:
         gradient_scale: float = 1.0,
     ) -> None:
         """Move `weight` and `accum` by one step; see `Rule.update`."""
-        if not self.momentum:
-            _descend(weight, gradient, learning_rate, weight_decay, gradient_scale)
-            return
-        _descend_with_momentum(
-            weight,
-            gradient,
-            state["accum"],
-            momentum=self.momentum,
-            share=1.0 if step == 1 else 1.0 - self.dampening,
-            is_nesterov=self.nesterov,
+        how = Descent(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             gradient_scale=gradient_scale,
+            momentum=self.momentum,
+            share=1.0 if step == 1 else 1.0 - self.dampening,
+            is_nesterov=self.nesterov,
         )
+        if self.momentum:
+            descend_with_momentum.run(weight, gradient, state["accum"], how)
+        else:
+            descend.run(weight, gradient, how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,46 +87,70 @@ class MomentumRule:
         gradient_scale: float = 1.0,
     ) -> None:
         """Move `weight` and `moments` by one step; see `Rule.update`."""
-        _descend_with_momentum(
-            weight,
-            gradient,
-            state["moments"],
-            momentum=self.momentum,
-            share=1.0,
-            is_nesterov=False,
+        how = Descent(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             gradient_scale=gradient_scale,
+            momentum=self.momentum,
         )
+        descend_with_momentum.run(weight, gradient, state["moments"], how)
 
 
-def _descend(
-    weight: Array, gradient: Array, rate: float, decay: float, scale: float
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descent:
+    """The numbers of one step.
+
+    Attributes:
+        learning_rate: of this step.
+        weight_decay: 0 for none.
+        gradient_scale: the gradient meant is this times the one given.
+        momentum: what stays of the accumulated gradients.
+        share: of the decayed gradient that is added to them.
+        is_nesterov: whether the weight moves along what the next step will have.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    gradient_scale: float
+    momentum: float = 0.0
+    share: float = 1.0
+    is_nesterov: bool = False
+
+    @property
+    def pull_gradient(self) -> float:
+        """What the weight moves along the gradient."""
+        return self.learning_rate * self.gradient_scale
+
+    @property
+    def pull_accum(self) -> float:
+        """What the weight moves along the accumulated gradients."""
+        return self.learning_rate * (self.momentum if self.is_nesterov else 1.0)
+
+    @property
+    def keep(self) -> float:
+        """What decay leaves of the weight."""
+        return 1.0 - self.learning_rate * self.weight_decay
+
+
+@kernel(fast="parallel_params.optim.fast.sgd")
+def descend(weight: Array, gradient: Array, how: Descent) -> None:
+    """Decay the weight and step along the gradient."""
     dtype = state_dtype(weight.dtype)
-    pull = np.array(rate * scale, dtype)
-    keep = np.array(1.0 - rate * decay, dtype)
+    pull = np.array(how.pull_gradient, dtype)
+    keep = np.array(how.keep, dtype)
 
     def kernel(w: Array, g: Array, t: Array) -> None:
         np.multiply(g, pull, t)
-        if decay:
+        if how.weight_decay:
             np.multiply(w, keep, w)
         np.subtract(w, t, w)
 
     run_blocks(kernel, weight, gradient)
 
 
-def _descend_with_momentum(
-    weight: Array,
-    gradient: Array,
-    accum: Array,
-    *,
-    momentum: float,
-    share: float,
-    is_nesterov: bool,
-    learning_rate: float,
-    weight_decay: float,
-    gradient_scale: float,
+@kernel(fast="parallel_params.optim.fast.sgd")
+def descend_with_momentum(
+    weight: Array, gradient: Array, accum: Array, how: Descent
 ) -> None:
     """Add `share` of the decayed gradient to `accum`, then step along it.
 
@@ -135,21 +158,24 @@ def _descend_with_momentum(
     gradients with decay in it: the same number, and one pass fewer.
     """
     dtype = state_dtype(weight.dtype)
-    is_plain = share * gradient_scale == 1.0
+    is_plain = how.share * how.gradient_scale == 1.0
     memory, add_g, add_w = fixed_scalars(
-        dtype, momentum, share * gradient_scale, share * weight_decay
+        dtype,
+        how.momentum,
+        how.share * how.gradient_scale,
+        how.share * how.weight_decay,
     )
-    pull = np.array(learning_rate * (momentum if is_nesterov else 1.0), dtype)
-    pull_g = np.array(learning_rate * gradient_scale, dtype)
-    keep = np.array(1.0 - learning_rate * weight_decay, dtype)
+    pull = np.array(how.pull_accum, dtype)
+    pull_g = np.array(how.pull_gradient, dtype)
+    keep = np.array(how.keep, dtype)
 
     def kernel(w: Array, g: Array, a: Array, t: Array) -> None:
         np.multiply(a, memory, a)
         np.add(a, g if is_plain else np.multiply(g, add_g, t), a)
-        if weight_decay:
+        if how.weight_decay:
             np.add(a, np.multiply(w, add_w, t), a)
-        if is_nesterov:
-            if weight_decay:
+        if how.is_nesterov:
+            if how.weight_decay:
                 np.multiply(w, keep, w)
             np.subtract(w, np.multiply(g, pull_g, t), w)
         np.subtract(w, np.multiply(a, pull, t), w)

@@ -100,6 +100,8 @@ class Parallel:
     """canonical: the same bits on 1, 2, 4 ... ranks; fast: on a fixed number only."""
     blas_threads: Whole = 1
     """BLAS threads of a rank (they change bits); 0 leaves the library's own choice."""
+    kernels: Literal["numpy", "fast", "auto"] = "numpy"
+    """Loops beside BLAS (they change bits); fast needs parallel-params[fast]."""
     transport: Literal["auto", "window", "messages"] = "auto"
     """Ranks of a node share memory (window) or not; auto: if it can be had."""
     wire_dtype: Literal["bfloat16", "float16"] | None = None

@@ -1,0 +1,1 @@
+"""The compiled forms of optimizer rules; see `tensor/kernel_set.py`."""

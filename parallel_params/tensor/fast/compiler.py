@@ -1,0 +1,85 @@
+"""The one door to Numba: how loops are compiled, cached, and prepared for float32.
+
+Compiled loops are plain Python over arrays. No operation is contracted or reordered, so
+a loop gives the same bits as its source read literally, in vector registers and in the
+remainder alike; `tests/tensor/test_fast_kernels.py` cuts arrays everywhere to see.
+
+Numba keeps what it has compiled beside the module (`__pycache__`), where that cannot be
+written in the user's cache folder, and where `NUMBA_CACHE_DIR` says if it is set. If
+nothing can be written, every process compiles for itself.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+from parallel_params.tensor.tape import Array
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# "numpy": a division by zero is infinite, which also lets loops be vectorised. Threads
+# of a thread world run loops at once, so the interpreter's lock is let go.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+_prepared: list[tuple[Any, str]] = []
+
+
+def compiled(signature: str) -> Callable[[F], F]:
+    """Compile a function of arrays and numbers when it is called, or by `prepare`.
+
+    Args:
+        signature: Numba's types of result and arguments, with T for the element type:
+            "void(T[::1], T)". Other types than float32 are compiled at first use.
+    """
+
+    def wrap(function: F) -> F:
+        try:
+            dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
+        except RuntimeError:  # Numba found no folder for its cache
+            dispatcher = numba.njit(**_OPTIONS)(function)
+        _prepared.append((dispatcher, signature))
+        return cast("F", dispatcher)
+
+    return wrap
+
+
+def inlined(function: F) -> F:
+    """Compile a function into each loop that calls it, so that they stay vectorised."""
+    return cast("F", numba.njit(inline="always", **_OPTIONS)(function))
+
+
+def prepare() -> tuple[int, int]:
+    """Compile for float32 what has not been, or load it from the cache.
+
+    Returns:
+        How many functions were compiled, and how many were found compiled.
+    """
+    cached = 0
+    for dispatcher, signature in _prepared:
+        before = sum(dispatcher.stats.cache_hits.values())
+        dispatcher.compile(signature.replace("T", "float32"))
+        cached += sum(dispatcher.stats.cache_hits.values()) > before
+    number = len(_prepared)
+    _prepared.clear()
+    return number - cached, cached
+
+
+def fits(arrays: Sequence[Array]) -> bool:
+    """Return whether loops take these: all float32 or all float64, in C order.
+
+    Args:
+        arrays: at least one.
+    """
+    dtype = arrays[0].dtype
+    if dtype.char not in "fd" or not dtype.isnative:
+        return False
+    for array in arrays:
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            return False
+    return True
+
+
+def numbers(dtype: "np.dtype[np.generic]", *values: float) -> Array:
+    """Return constants of a loop as one array: cheaper to hand over than numbers."""
+    return np.array(values, dtype)

@@ -1,0 +1,51 @@
+"""Which loops compute is chosen once, named, and never silently another."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+from kernel_sets import kernels_as
+
+from parallel_params.errors import KernelsUnavailable
+from parallel_params.tensor.kernel_set import kernel, kernel_set, set_kernels
+
+
+def test_numpy_is_the_set_nobody_chose() -> None:
+    program = "import parallel_params as pp; print(pp.kernel_set())"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "numpy"
+
+
+def test_an_unknown_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="numpy, fast, auto"):
+        set_kernels("magic")  # type: ignore[arg-type]  # a user's mistake
+
+
+def test_fast_without_its_compiler_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(KernelsUnavailable, match=r"parallel-params\[fast\]"):
+        set_kernels("fast")
+    assert set_kernels("auto").name == "numpy"
+    assert kernel_set().name == "numpy"
+
+
+def test_a_chosen_set_is_named_with_its_compiler() -> None:
+    with kernels_as("fast"):
+        assert str(kernel_set()).startswith("fast (numba ")
+        assert set_kernels("auto").name == "fast"
+    assert str(kernel_set()) == "numpy"
+
+
+def test_a_kernel_made_after_the_choice_is_of_the_chosen_set() -> None:
+    from parallel_params.optim.fast import adam as fast
+    from parallel_params.optim.rules import adam
+
+    with kernels_as("fast"):
+        made = kernel(fast="parallel_params.optim.fast.adam")(adam.adapt.numpy)
+        assert made.run is fast.adapt
+    assert made.run is adam.adapt.numpy
