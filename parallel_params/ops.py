@@ -12,6 +12,10 @@ from parallel_params.tensor.ops.activation import (
     softplus,
     tanh,
 )
+from parallel_params.tensor.ops.adaptive_pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+)
 from parallel_params.tensor.ops.arithmetic import (
     add,
     clip_by_value,
@@ -24,6 +28,8 @@ from parallel_params.tensor.ops.arithmetic import (
     neg,
     sub,
 )
+from parallel_params.tensor.ops.arrange import pad
+from parallel_params.tensor.ops.batch_norm import batch_norm
 from parallel_params.tensor.ops.compare import (
     equal,
     greater,
@@ -41,6 +47,7 @@ from parallel_params.tensor.ops.compare import (
     not_equal,
     where,
 )
+from parallel_params.tensor.ops.conv import conv1d, conv2d
 from parallel_params.tensor.ops.convert import (
     assign,
     astype,
@@ -107,6 +114,12 @@ from parallel_params.tensor.ops.matmul import (
 from parallel_params.tensor.ops.norm import (
     layer_norm,
     rms_norm,
+)
+from parallel_params.tensor.ops.pool import (
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
 )
 from parallel_params.tensor.ops.reduction import (
     mean,
@@ -192,6 +205,7 @@ __all__ = [
     "expand_dims",
     "squeeze",
     "flatten",
+    "pad",
     "concat",
     "stack",
     "split",
@@ -201,6 +215,15 @@ __all__ = [
     "embedding",
     "layer_norm",
     "rms_norm",
+    "conv1d",
+    "conv2d",
+    "max_pool1d",
+    "max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "batch_norm",
     "softmax",
     "log_softmax",
     "cross_entropy",

@@ -37,6 +37,9 @@ WEIGHTS = Tensor([0.5, 1.0, 2.0, 1.5], dtype=float64)
 MASK = Tensor(np.arange(12).reshape(3, 4) % 3 == 0)
 IDS = Tensor([[2, 0], [2, 1]])
 NOT_2 = (IDS != 2).astype(float64).expand_dims(-1)
+IMAGE = _away_from_kinks(2, 4, 5, 6, seed=5)
+SERIES = _away_from_kinks(2, 4, 7, seed=6)
+KERNEL = _away_from_kinks(6, 2, 3, 2, seed=7)
 
 CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "add": (ops.add, (X, Y)),
@@ -121,6 +124,43 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "squeeze": (ops.squeeze, (COLUMN,)),
     "expand_dims": (lambda x: x.expand_dims(-1), (X,)),
     "broadcast_to": (lambda x: x.broadcast_to((2, 3, 4)), (COLUMN,)),
+    "pad": (lambda x: ops.pad(x, (1, 2, 0, 3), value=0.5), (X,)),
+    "pad by less": (lambda x: ops.pad(x, (-1, 2, -1, 0)), (CUBE,)),
+    "conv1d": (
+        lambda x, w, b: ops.conv1d(x, w, b, 2, "same", 0, 2, 2),
+        (SERIES, KERNEL[:, :, :, 0], _away_from_kinks(6)),
+    ),
+    "conv2d": (
+        lambda x, w, b: ops.conv2d(x, w, b, (2, 1), "pad", (1, 0), (1, 2), 2),
+        (IMAGE, KERNEL, _away_from_kinks(6)),
+    ),
+    "conv2d of stride 1": (
+        lambda x, w: ops.conv2d(x, w, None, 1, "same"),
+        (IMAGE[:, :2], KERNEL),
+    ),
+    "max_pool1d": (lambda x: ops.max_pool1d(x, 3, 2, 1), (SERIES,)),
+    "max_pool2d": (lambda x: ops.max_pool2d(x, (2, 3), 2), (IMAGE,)),
+    "max_pool2d, padded": (lambda x: ops.max_pool2d(x, 3, 1, 1, 2), (IMAGE,)),
+    "avg_pool1d": (lambda x: ops.avg_pool1d(x, 3, 2, 1), (SERIES,)),
+    "avg_pool2d": (lambda x: ops.avg_pool2d(x, 2, None), (IMAGE,)),
+    "avg_pool2d, padded": (
+        lambda x: ops.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+        (IMAGE,),
+    ),
+    "adaptive_avg_pool1d": (lambda x: ops.adaptive_avg_pool1d(x, 3), (SERIES,)),
+    "adaptive_avg_pool2d": (lambda x: ops.adaptive_avg_pool2d(x, (2, 4)), (IMAGE,)),
+    "batch_norm": (
+        lambda x, w, b: ops.batch_norm(x, None, None, w, b, True),
+        (IMAGE, ROW, ROW * 0.5),
+    ),
+    "batch_norm by given moments": (
+        lambda x, w, b: ops.batch_norm(x, ROW, P[0], w, b),
+        (SERIES, ROW, ROW * 0.5),
+    ),
+    "batch_norm, plain": (
+        lambda x: ops.batch_norm(x, None, None, training=True),
+        (X,),
+    ),
     "concat": (lambda x, y: ops.concat((x, y), axis=1), (X, COLUMN)),
     "stack": (lambda x, y: ops.stack((x, y), axis=-1), (X, Y)),
     "split": (lambda x: ops.split(x, 3, axis=1), (X,)),
