@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # docs/parameter.md has a test of its own, tests/nn/test_docs_parameter.py.
-PAGES = ("README.md", "docs/how-it-works.md")
+PAGES = ("README.md", "docs/how-it-works.md", "docs/operators.md")
 LINKED = (
     *PAGES,
     "docs/parameter.md",
@@ -43,7 +43,7 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.slow  # plans of thousands of ranks
-@pytest.mark.parametrize("page", [*PAGES, "docs/running.md"])
+@pytest.mark.parametrize("page", [*PAGES[:2], "docs/running.md"])
 def test_every_plan_that_a_page_asks_for_can_be_made(page: str) -> None:
     from typer.testing import CliRunner
 

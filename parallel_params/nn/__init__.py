@@ -18,10 +18,21 @@ from parallel_params.nn.layers.activation import (
     get_activation,
 )
 from parallel_params.nn.layers.basic import Dense, Dropout, Flatten, Identity
+from parallel_params.nn.layers.batch_norm import BatchNorm1d, BatchNorm2d
+from parallel_params.nn.layers.conv import Conv1d, Conv2d
 from parallel_params.nn.layers.embedding import Embedding
 from parallel_params.nn.layers.norm import LayerNorm, RMSNorm
+from parallel_params.nn.layers.pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from parallel_params.nn.loss import CrossEntropyLoss, MSELoss
 from parallel_params.nn.parameter import Parameter, ParameterTuple
+from parallel_params.nn.statistic import Statistic
 from parallel_params.nn.unregistered import UnregisteredParameterWarning
 from parallel_params.nn.wrap import TrainOneStepCell, WithLossCell
 
@@ -55,6 +66,7 @@ _OPTIMIZERS = (
 __all__ = [
     "Parameter",
     "ParameterTuple",
+    "Statistic",
     "Cell",
     "CellList",
     "SequentialCell",
@@ -66,6 +78,16 @@ __all__ = [
     "Embedding",
     "LayerNorm",
     "RMSNorm",
+    "Conv1d",
+    "Conv2d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "ReLU",
     "GELU",
     "Tanh",
