@@ -29,6 +29,7 @@ from parallel_params.tensor.ops.arithmetic import (
     sub,
 )
 from parallel_params.tensor.ops.arrange import pad
+from parallel_params.tensor.ops.attention import scaled_dot_product_attention
 from parallel_params.tensor.ops.batch_norm import batch_norm
 from parallel_params.tensor.ops.compare import (
     equal,
@@ -65,6 +66,7 @@ from parallel_params.tensor.ops.create import (
     zeros,
     zeros_like,
 )
+from parallel_params.tensor.ops.dropout import dropout
 from parallel_params.tensor.ops.elementwise import (
     abs,
     ceil,
@@ -213,6 +215,8 @@ __all__ = [
     "gather",
     "gather_elements",
     "embedding",
+    "dropout",
+    "scaled_dot_product_attention",
     "layer_norm",
     "rms_norm",
     "conv1d",

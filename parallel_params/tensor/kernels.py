@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parallel_params.tensor.tape import Array
 
@@ -43,6 +44,15 @@ def relu(x: Array, out: Array) -> None:
     for part in blocks(flat.size):
         block = flat[part]
         np.maximum(block, zeros[: block.size], out=into[part])
+
+
+def masked(x: Array, keep: NDArray[np.bool_], scale: float, out: Array) -> None:
+    """Write x * keep * scale into `out`; all [numel], C-contiguous."""
+    factor = np.asarray(scale, x.dtype)
+    for part in blocks(x.size):
+        # In this order the booleans are converted once, and stay in the cache.
+        np.multiply(keep[part], factor, out=out[part])
+        np.multiply(out[part], x[part], out[part])
 
 
 def sigmoid(x: Array, out: Array) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parallel_params import ops
-from parallel_params.tensor import Tensor, float32, float64
+from parallel_params.tensor import Tensor, float32, float64, random
 from parallel_params.tensor.gradcheck import check_grad
 from parallel_params.tensor.tape import Array
 
@@ -36,10 +36,19 @@ HALVES = Tensor(np.full((3, 4), 0.25))
 WEIGHTS = Tensor([0.5, 1.0, 2.0, 1.5], dtype=float64)
 MASK = Tensor(np.arange(12).reshape(3, 4) % 3 == 0)
 IDS = Tensor([[2, 0], [2, 1]])
+ATTENTION = ops.scaled_dot_product_attention
+# The second query sees nothing.
+SEEN = Tensor(np.arange(12).reshape(3, 4) % 4 < [[1], [0], [3]])
 NOT_2 = (IDS != 2).astype(float64).expand_dims(-1)
 IMAGE = _away_from_kinks(2, 4, 5, 6, seed=5)
 SERIES = _away_from_kinks(2, 4, 7, seed=6)
 KERNEL = _away_from_kinks(6, 2, 3, 2, seed=7)
+
+
+def _with_fixed_draws(fn: Callable[..., Tensor], *inputs: object) -> Tensor:
+    with random.scope("a test"):
+        return fn(*inputs)
+
 
 CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "add": (ops.add, (X, Y)),
@@ -175,6 +184,28 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "gather columns": (lambda x: ops.gather(x, IDS, -1), (CUBE,)),
     "gather in batches": (lambda x: ops.gather(x, IDS, 1, 1), (CUBE,)),
     "gather_elements": (lambda x: ops.gather_elements(x, 1, IDS), (X,)),
+    "scaled_dot_product_attention": (ATTENTION, (CUBE, CUBE * 0.5, CUBE[:, ::-1])),
+    "scaled_dot_product_attention, causal": (
+        lambda q, k, v: ATTENTION(q, k, v, is_causal=True, scale=1.0),
+        (CUBE, CUBE[:, :2] * 0.5, CUBE[:, :2]),
+    ),
+    "scaled_dot_product_attention, masked": (
+        lambda q, k, v: ATTENTION(q, k, v, SEEN[:, :3]),
+        (CUBE, CUBE * 0.5, CUBE),
+    ),
+    "scaled_dot_product_attention, trained mask": (
+        lambda q, k, v, m: ATTENTION(q, k, v, m),
+        (CUBE, CUBE * 0.5, CUBE, X[:, :3]),
+    ),
+    "scaled_dot_product_attention, shared keys": (
+        lambda q, k, v: ATTENTION(q, k, v, enable_gqa=True),
+        (CUBE, CUBE[:1] * 0.5, CUBE[1:]),
+    ),
+    "scaled_dot_product_attention, dropout": (
+        lambda q, k, v: _with_fixed_draws(ATTENTION, q, k, v, None, 0.4),
+        (CUBE, CUBE * 0.5, CUBE),
+    ),
+    "dropout": (lambda x: ops.dropout(x, 0.4, seed=1), (X,)),
     "embedding": (lambda x: ops.embedding(IDS, x), (X,)),
     "embedding with padding": (lambda x: ops.embedding(IDS, x, -1) * NOT_2, (X,)),
     "layer_norm": (lambda x, w, b: ops.layer_norm(x, 4, w, b), (X, ROW, ROW[::-1])),

@@ -12,12 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from parallel_params.tensor import quantile, random
 from parallel_params.tensor.random import Stream
 
-WHOLE = 2 * random.BLOCK + 77
+WHOLE = 5 * random.BLOCK + 77  # more than one block of each law
 STREAM = Stream((0, "test"))
 # Drawn once: every interval below is compared with a slice of these.
 UNIFORM = STREAM.uniform(0, WHOLE)
 NORMAL = STREAM.normal(0, WHOLE)
 EVENTS = STREAM.bernoulli(0, WHOLE, 0.3)
+RARE = STREAM.bernoulli(0, WHOLE, 0.003)
 
 
 @settings(max_examples=25)
@@ -27,6 +28,7 @@ def test_any_interval_alone_equals_the_slice_of_the_whole(a: int, b: int) -> Non
     assert_array_equal(STREAM.uniform(start, stop), UNIFORM[start:stop])
     assert_array_equal(STREAM.normal(start, stop), NORMAL[start:stop])
     assert_array_equal(STREAM.bernoulli(start, stop, 0.3), EVENTS[start:stop])
+    assert_array_equal(STREAM.bernoulli(start, stop, 0.003), RARE[start:stop])
 
 
 def test_far_elements_cost_nothing() -> None:

@@ -3,15 +3,13 @@
 The arithmetic is in `tensor/ops`; a layer holds parameters and settings.
 """
 
-import numpy as np
-
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.layers import activation as activations
-from parallel_params.nn.layers.checks import checked_count
+from parallel_params.nn.layers.checks import checked_count, checked_number
 from parallel_params.nn.parameter import Parameter
-from parallel_params.tensor import random
 from parallel_params.tensor.dtype import DType, float32
 from parallel_params.tensor.initializer import Init, initializer
+from parallel_params.tensor.ops.dropout import dropout
 from parallel_params.tensor.ops.matmul import linear
 from parallel_params.tensor.ops.shape import flatten
 from parallel_params.tensor.tensor import Tensor
@@ -119,13 +117,9 @@ class Dropout(Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """Return x with some elements zero, of the same mean; in evaluation, x."""
-        keep = self.keep_prob
-        if not self.training or keep == 1.0:
+        if not self.training or self.keep_prob == 1.0:
             return x
-        stays = random.next_stream().bernoulli(0, x.size, keep).reshape(x.shape)
-        array = x.asnumpy()
-        scale = np.asarray(1.0 / keep, array.dtype)
-        return x * Tensor.wrap(np.multiply(stays, scale))
+        return dropout(x, 1.0 - self.keep_prob if self.p is None else self.p)
 
     def extend_repr(self) -> str:
         """Return the chance, as it was given."""
@@ -133,11 +127,10 @@ class Dropout(Cell):
 
 
 def _chance(setting: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{setting} is a number, not {value!r}")
-    if not 0.0 < value <= 1.0:
-        raise ValueError(f"{setting} lies in (0, 1], not at {value}")
-    return float(value)
+    chance = checked_number(setting, value)
+    if not 0.0 < chance <= 1.0:
+        raise ValueError(f"{setting} lies in (0, 1], not at {chance}")
+    return chance
 
 
 class Identity(Cell):
