@@ -195,7 +195,8 @@ def _same_for_all(wanted: Verification) -> tuple[list[str], list[str]]:
 
 def _shortened(job: Job, num_steps: int, notes: list[str]) -> Iterator[str]:
     """Give the overrides that shorten a run, and note what else has to change."""
-    yield f"train={{steps={num_steps}, eval_every={num_steps}}}"
+    parts = job.train.accumulate
+    yield f"train={{steps={num_steps}, eval_every={num_steps}, accumulate={parts}}}"
     yield f"log.every={num_steps}"
     warmup = getattr(job.optim.schedule, "warmup", 0)
     if warmup >= num_steps:

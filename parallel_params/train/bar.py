@@ -60,8 +60,9 @@ class BarProgress:
         """Put the row beside the bar; a look at the test samples becomes a line."""
         facts = f"loss {row.loss:.4f}  {grouped(round(row.samples_per_s))} samples/s"
         self._bar.update(self._task, completed=row.step, facts=facts, refresh=True)
-        if row.test_accuracy is not None:
-            self._bar.console.print(row.text(), markup=False)
+        if row.is_look:
+            said = "\n".join(filter(None, (row.text(), row.speech())))
+            self._bar.console.print(said, markup=False)
 
     def close(self) -> None:
         """Take the bar away."""

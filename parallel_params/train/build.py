@@ -24,11 +24,13 @@ from parallel_params.train.config.job import FlagOverride, Job, Parallel
 from parallel_params.train.config.optim import Optim
 from parallel_params.train.config.rules import divisors, uneven_batch
 from parallel_params.train.config.words import did_you_mean
-from parallel_params.train.data.batches import load_samples
-from parallel_params.train.data.samples import Samples
-from parallel_params.train.models import build_model
+from parallel_params.train.data.dataset import Dataset
+from parallel_params.train.data.load import load_data
+from parallel_params.train.models.build import build_model
 from parallel_params.train.optimizers import make_optimizer
 from parallel_params.train.schedule import learning_rates
+from parallel_params.train.tasks.choose import make_task
+from parallel_params.train.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +38,17 @@ class Trainee:
     """What a job trains, the same on every rank.
 
     Attributes:
-        net: takes [num, ...] samples, gives [num, num_classes] scores.
+        dataset: what is learned from.
+        task: what is asked.
+        net: takes [num, ...] samples, gives [num, ..., num_outputs] numbers.
         optimizer: on the net's parameters, with all its rates.
         policy: how they lie on the ranks.
         rates: learning rate of every step, so as many as there are steps.
     """
 
-    net: nn.SequentialCell
+    dataset: Dataset
+    task: Task
+    net: nn.Cell
     optimizer: Optimizer
     policy: Policy
     rates: tuple[float, ...]
@@ -63,7 +69,7 @@ def job_plan(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Pla
     """
     check_world(job, num_ranks)
     mesh = Mesh(data=num_ranks, ranks_per_node=ranks_per_node)
-    return plan_of(build(job, load_samples(job.data)), mesh)
+    return plan_of(build(job, load_data(job.data)), mesh)
 
 
 def plan_of(trainee: Trainee, mesh: Mesh) -> Plan:
@@ -85,7 +91,7 @@ def check_world(job: Job, num_ranks: int) -> None:
     Raises:
         ConfigError: naming the worlds, grains or batches that work.
     """
-    grains, batch = job.parallel.grains, job.data.batch
+    grains, batch = job.parallel.grains, job.data.batch // job.train.accumulate
     if grains is not None and grains % num_ranks:
         worlds = ", ".join(map(str, divisors(grains)))
         above = -(-grains // num_ranks) * num_ranks
@@ -101,25 +107,23 @@ def check_world(job: Job, num_ranks: int) -> None:
         raise ConfigError([f"data.batch: {problem}"])
 
 
-def build(job: Job, samples: Samples) -> Trainee:
-    """Build model, optimizer and policy of a job.
+def build(job: Job, dataset: Dataset) -> Trainee:
+    """Build task, model, optimizer and policy of a job.
 
     Raises:
-        ConfigError: an entry of `parallel.override` names no parameter.
+        ConfigError: the model or the loss does not go with the data, or an entry of
+            `parallel.override` names no parameter.
     """
-    net = build_model(
-        job.model,
-        sample_shape=samples.shape,
-        num_classes=samples.num_classes,
-        seed=job.seed,
-    )
+    net = build_model(job.model, dataset.interface, seed=job.seed)
     set_flags(list(net.get_parameters()), job.parallel.override)
     rates = learning_rates(
         job.optim.schedule,
         peak=job.optim.lr,
-        num_steps=count_steps(job, num_samples=len(samples.train_y)),
+        num_steps=count_steps(job, num_samples=dataset.num_train),
     )
     return Trainee(
+        dataset=dataset,
+        task=make_task(job, dataset),
         net=net,
         optimizer=make_optimizer(job.optim, net.trainable_params(), rates=rates),
         policy=make_policy(job.parallel, job.optim),

@@ -1,4 +1,4 @@
-"""Drawings of a report as inline SVG: curves over steps, what each rank holds, digits.
+"""Drawings of a report as inline SVG: curves, dots, what each rank holds, digits.
 
 A few hundred shapes do not need a plotting library. Colors are classes of the page's
 style sheet, so that the page decides about dark and light.
@@ -18,6 +18,7 @@ from parallel_params.plan.text import format_bytes
 _WIDTH, _HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
 _MAX_POINTS = 300
+_MAX_DOTS = 500
 _PIXEL = 8
 _STRIP, _ROW = 560, 18
 _MAX_RANKS = 16
@@ -105,6 +106,48 @@ def _grid_line(y: float, label: str) -> str:
 def _step_label(x: float, step: int) -> str:
     text = "step 0" if step == 0 else str(step)
     return f'<text x="{x:.1f}" y="{_HEIGHT - 12}" text-anchor="middle">{text}</text>'
+
+
+def draw_scatter(across: NDArray[np.float64], up: NDArray[np.float64]) -> str:
+    """Draw a dot for each pair of values, and the line on which both are the same.
+
+    Args:
+        across: [num] finite values; more than 500 are thinned out.
+        up: [num] values; those that are not finite are left out.
+    """
+    step = -(-len(across) // _MAX_DOTS)
+    is_shown = np.isfinite(up)
+    across, up = across[is_shown][::step], up[is_shown][::step]
+    if not len(across):
+        return "<p>nothing was noted</p>"
+    ticks = _even_ticks(
+        float(min(across.min(), up.min())), float(max(across.max(), up.max()))
+    )
+    low, span = ticks[0], ticks[-1] - ticks[0]
+
+    def x_of(value: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - low) / span
+
+    def y_of(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (value - low) / span)
+
+    dots = "".join(
+        f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3"/>'
+        for x, y in zip(across.tolist(), up.tolist(), strict=True)
+    )
+    first, last = ticks[0], ticks[-1]
+    labels = "".join(
+        f'<text x="{x_of(tick):.1f}" y="{_HEIGHT - 12}" text-anchor="middle">'
+        f"{tick:.4g}</text>"
+        for tick in ticks
+    )
+    return (
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="what was said over what is">'
+        f"{''.join(_grid_line(y_of(tick), f'{tick:.4g}') for tick in ticks)}{labels}"
+        f'<line class="same" x1="{x_of(first):.1f}" y1="{y_of(first):.1f}" '
+        f'x2="{x_of(last):.1f}" y2="{y_of(last):.1f}"/>{dots}</svg>'
+    )
 
 
 def draw_holdings(plan: Plan) -> str:

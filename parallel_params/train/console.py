@@ -5,8 +5,12 @@ Lines go to a stream in one write each; there are no carriage returns in a file.
 """
 
 import dataclasses
+import math
 import textwrap
+from collections.abc import Mapping
 from typing import Literal, Protocol, TextIO, TypeAlias
+
+from parallel_params.train.labels import label_of
 
 Style: TypeAlias = Literal["auto", "bar", "plain", "off"]
 
@@ -51,7 +55,9 @@ class Row:
         loss: mean over the last batch, before its update.
         lr: learning rate of the last step.
         samples_per_s: of the world, since the row before.
-        test_accuracy: share of test samples that were right, None if not looked at.
+        words: the loss in other units, by name.
+        scores: of the test samples, the metric first; none if not looked at.
+        sample: what the model says by itself, if it was looked at and speaks.
     """
 
     step: int
@@ -59,7 +65,19 @@ class Row:
     loss: float
     lr: float
     samples_per_s: float
-    test_accuracy: float | None = None
+    words: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    sample: str = ""
+
+    @property
+    def is_look(self) -> bool:
+        """Whether the test samples were looked at."""
+        return bool(self.scores)
+
+    @property
+    def score(self) -> float:
+        """The metric's value; only of a look."""
+        return next(iter(self.scores.values()))
 
     def text(self) -> str:
         """Write the row as one line, of less than 80 characters in most runs."""
@@ -68,9 +86,32 @@ class Row:
             f"  step {self.step:>{width}}/{self.num_steps}  loss {self.loss:<7.4f}  "
             f"lr {self.lr:.1e}  {grouped(round(self.samples_per_s)):>7} samples/s"
         )
-        if self.test_accuracy is not None:
-            line += f"  accuracy {self.test_accuracy:.4f}"
+        if self.is_look:
+            line += f"  {label_of(next(iter(self.scores)))} {self.score:.4f}"
         return line
+
+    def speech(self) -> str:
+        """Write what the model said as indented lines, or nothing."""
+        lines = self.sample.splitlines()
+        return "\n".join(
+            f"        {part}"
+            for line in lines
+            for part in textwrap.wrap(
+                line, LINE_WIDTH - 8, drop_whitespace=False, replace_whitespace=False
+            )
+            or [""]
+        )
+
+    def facts(self) -> dict[str, object]:
+        """Give the row as metrics.jsonl has it; a skipped step has no loss."""
+        return {
+            "step": self.step,
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "lr": self.lr,
+            "samples_per_s": self.samples_per_s,
+            **self.words,
+            **{f"test_{name}": value for name, value in self.scores.items()},
+        }
 
 
 class Progress(Protocol):
@@ -99,8 +140,8 @@ class PlainProgress:
         """Show nothing between rows."""
 
     def show(self, row: Row) -> None:
-        """Print the row."""
-        self._console.say(row.text())
+        """Print the row, and what the model says by itself."""
+        self._console.say("\n".join(filter(None, (row.text(), row.speech()))))
 
     def close(self) -> None:
         """Leave things as they are."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from parallel_params.plan import codec
 from parallel_params.plan.plan import Plan
 from parallel_params.tensor.kernel_set import kernel_set
+from parallel_params.train.build import Trainee
 from parallel_params.train.config.dump import dump_job
-from parallel_params.train.config.job import DigitsData, Job
+from parallel_params.train.config.job import Job
 from parallel_params.train.console import (
     Console,
     Progress,
@@ -24,14 +25,13 @@ from parallel_params.train.console import (
     grouped,
     make_progress,
 )
-from parallel_params.train.data.digits import SHAPE
-from parallel_params.train.data.samples import Samples
-from parallel_params.train.evaluation import Verdict
+from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.kernels import describe_kernels
-from parallel_params.train.models import describe_model
+from parallel_params.train.models.build import describe_model
 from parallel_params.train.report import Page, write_report
 from parallel_params.train.result import TrainResult
 from parallel_params.train.run_folder import RunFolder
+from parallel_params.train.tasks.task import Baseline, Evaluation
 
 
 class Journal:
@@ -41,16 +41,17 @@ class Journal:
         job: what is done.
         folder: takes the files.
         console: takes the lines.
-        samples: what is learned from.
+        trainee: what is trained, and on what.
     """
 
     def __init__(
-        self, job: Job, folder: RunFolder, console: Console, samples: Samples
+        self, job: Job, folder: RunFolder, console: Console, trainee: Trainee
     ) -> None:
         self._job = job
         self._folder = folder
         self._console = console
-        self._samples = samples
+        self._dataset = trainee.dataset
+        self._task = trainee.task
         self._facts: list[str] = []
         self._plan: Plan | None = None
         self._environment: Mapping[str, object] = {}
@@ -96,7 +97,7 @@ class Journal:
         self._plan, self._environment = plan, environment
         self._facts = [
             _world_line(environment, self._job.parallel.blas_threads),
-            _job_line(self._job, self._samples, plan, num_steps=len(rates)),
+            _job_line(self._job, self._dataset, plan, num_steps=len(rates)),
         ]
         self._console.say(folded(self._facts[0], hang=6))
         self._console.say(folded(f"job   {self._facts[1]}", hang=6))
@@ -122,13 +123,13 @@ class Journal:
         assert self._progress is not None, "a journal is opened first"
         self._progress.show(row)
         self._rows.append(row)
-        epoch = row.step * self.batch_size / len(self._samples.train_y)
-        facts = {**dataclasses.asdict(row), "epoch": round(epoch, 4)}
-        del facts["num_steps"]
-        facts["loss"] = _finite(row.loss)
-        if row.test_accuracy is None:
-            del facts["test_accuracy"]
+        epoch = row.step * self.batch_size / self._dataset.num_train
+        facts = {**row.facts(), "epoch": round(epoch, 4)}
         self._folder.append_json("metrics.jsonl", facts)
+        if row.sample:
+            self._folder.append_text(
+                "samples.txt", f"step {row.step}\n{row.sample}\n\n"
+            )
 
     def stop(self) -> None:
         """End the display of progress, also when the run failed."""
@@ -136,37 +137,50 @@ class Journal:
         self._progress.close()
 
     def close(
-        self, result: TrainResult, weights: bytes, verdict: Verdict, traffic: str
+        self, result: TrainResult, weights: bytes, evaluation: Evaluation, traffic: str
     ) -> None:
-        """Write how the run ended, and say it.
+        """Write how the run ended, and say it; of all ranks, the one that writes.
 
         Args:
             result: of the run.
             weights: the content of `model.safetensors`.
-            verdict: of the final weights.
+            evaluation: of the final weights.
             traffic: what was sharded where and what was sent, as text.
         """
+        if not self._folder.is_writer:
+            return
+        baselines = self._task.baselines()
         summary = {
             **dataclasses.asdict(result),
             "folder": str(result.folder),
-            "loss": _finite(result.loss),
+            "loss": result.loss if math.isfinite(result.loss) else None,
+            "scores": dict(evaluation.scores),
+            "baselines": {each.name: each.score for each in baselines},
         }
+        page = self._page(result, evaluation, baselines, traffic)
         self._folder.write_bytes("model.safetensors", weights)
         self._folder.write_json("result.json", summary)
-        self._folder.write_text("report.html", self._page(result, verdict, traffic))
+        self._folder.write_text("report.html", page)
+        label = self._task.metric.label
         self._console.say(
             f"done  {result.seconds:.1f} s, {grouped(round(result.samples_per_s))} "
-            f"samples/s; test accuracy {result.test_accuracy:.4f}, best "
-            f"{result.best_accuracy:.4f} at step {result.best_step}"
+            f"samples/s; test {label} {result.test_score:.4f}, best "
+            f"{result.best_score:.4f} at step {result.best_step}"
         )
+        if baselines:
+            beside = ", ".join(f"{each.name} {each.score:.4f}" for each in baselines)
+            self._console.say(folded(f"than  {beside} (simple methods)", hang=6))
         self._console.say(f"bits  weights {result.weights_hash}")
         self._console.say(f"next  open {self.path / 'report.html'}")
         self._console.say("      numbers: metrics.jsonl, weights: model.safetensors")
 
-    def _page(self, result: TrainResult, verdict: Verdict, traffic: str) -> str:
-        pictures = None
-        if isinstance(self._job.data, DigitsData):
-            pictures = self._samples.test_x.reshape(-1, *SHAPE)
+    def _page(
+        self,
+        result: TrainResult,
+        evaluation: Evaluation,
+        baselines: Sequence[Baseline],
+        traffic: str,
+    ) -> str:
         assert self._plan is not None, "a journal is opened first"
         return write_report(
             Page(
@@ -175,8 +189,9 @@ class Journal:
                 result=result,
                 losses=self._losses,
                 rows=self._rows,
-                verdict=verdict,
-                pictures=pictures,
+                metric=self._task.metric,
+                evaluation=evaluation,
+                baselines=baselines,
                 plan=self._plan,
                 traffic=traffic,
                 environment=self._environment,
@@ -201,20 +216,13 @@ def _world_line(environment: Mapping[str, object], blas_threads: int) -> str:
     )
 
 
-def _job_line(job: Job, samples: Samples, plan: Plan, *, num_steps: int) -> str:
-    model = describe_model(
-        job.model, sample_shape=samples.shape, num_classes=samples.num_classes
-    )
+def _job_line(job: Job, dataset: Dataset, plan: Plan, *, num_steps: int) -> str:
+    model = describe_model(job.model, dataset.interface)
     numel = grouped(sum(spec.numel for spec in plan.params))
     return (
         f"{job.run.name or 'job'} (seed {job.seed}): {model}, {numel} parameters, "
         f"{job.optim.name}, {num_steps} steps of {job.data.batch} samples"
     )
-
-
-def _finite(loss: float) -> float | None:
-    """Give a loss as JSON has it: None for that of a step that was skipped."""
-    return loss if math.isfinite(loss) else None
 
 
 def _counted(number: object, noun: str) -> str:

@@ -7,16 +7,12 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from parallel_params.plan.plan import Plan
-from parallel_params.train.charts import draw_curve, draw_holdings, draw_picture
+from parallel_params.train.charts import draw_curve, draw_holdings
 from parallel_params.train.console import Row, grouped
-from parallel_params.train.evaluation import Verdict
+from parallel_params.train.exhibits import speeches
 from parallel_params.train.result import TrainResult
-
-_MAX_PICTURES = 48
+from parallel_params.train.tasks.task import Baseline, Evaluation, Metric
 
 _STYLE = """
 :root { --ink: #1d2530; --soft: #66707c; --paper: #fff; --card: #f4f6f8;
@@ -44,6 +40,9 @@ table.env td, table.env th { text-align: left; vertical-align: top; }
 table.env th { font-weight: 500; color: var(--soft); }
 figure { display: inline-block; margin: .3rem .5rem .3rem 0; text-align: center;
   font-size: 12px; } .picture { border: 1px solid var(--line); background: #fff; }
+tr.own th, tr.own td { color: var(--ink); font-weight: 650; }
+pre.speech { white-space: pre-wrap; } pre.speech span { color: var(--soft); }
+.same { stroke: var(--soft); stroke-dasharray: 4 4; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--soft); }
 .chart, .strips { width: 100%; height: auto; } .strips { max-width: 46rem; }
 .grid { stroke: var(--line); } .line { fill: none; stroke: var(--weight);
@@ -63,9 +62,9 @@ class Page:
         result: how the run ended.
         losses: of every step.
         rows: what was noted along the run.
-        verdict: of the final weights.
-        pictures: [num_test, height, width] test samples from 0 to 1, None if they are
-            no pictures.
+        metric: what runs of this task are compared by.
+        evaluation: of the final weights.
+        baselines: what simple methods reach on the same samples.
         plan: what was executed.
         traffic: what is sharded where and what was sent, as text.
         environment: of `describe_environment`.
@@ -77,8 +76,9 @@ class Page:
     result: TrainResult
     losses: Sequence[float]
     rows: Sequence[Row]
-    verdict: Verdict
-    pictures: NDArray[np.float32] | None
+    metric: Metric
+    evaluation: Evaluation
+    baselines: Sequence[Baseline]
     plan: Plan
     traffic: str
     environment: Mapping[str, object]
@@ -92,8 +92,8 @@ def write_report(page: Page) -> str:
         f"<h1>{html.escape(page.title)}</h1><p class=facts>{facts}</p>",
         _tiles(page),
         _curves(page),
-        f"<h2>What was taken for what</h2>{_confusion(page.verdict)}",
-        _mistakes(page),
+        _baselines(page),
+        _exhibits(page),
         "<h2>What is sharded where</h2><p class=facts>All parameters side by side, "
         "bucket by bucket; colored is what a rank holds during a step.</p>",
         draw_holdings(page.plan),
@@ -110,10 +110,12 @@ def write_report(page: Page) -> str:
 
 
 def _tiles(page: Page) -> str:
-    result, verdict = page.result, page.verdict
-    right = f"{verdict.num_right} of {len(verdict.labels)}"
+    result = page.result
     tiles = [
-        (f"{verdict.accuracy:.4f}", f"test accuracy ({right})"),
+        (
+            f"{result.test_score:.4f}",
+            f"test {page.metric.label} ({page.evaluation.summary})",
+        ),
         (f"{result.loss:.4f}", "loss of the last step"),
         (f"{result.seconds:.1f} s", f"for {grouped(result.num_steps)} steps"),
         (grouped(round(result.samples_per_s)), "samples per second"),
@@ -127,65 +129,44 @@ def _tiles(page: Page) -> str:
 
 def _curves(page: Page) -> str:
     losses = list(enumerate(page.losses, start=1))
-    looks = [
-        (row.step, row.test_accuracy)
-        for row in page.rows
-        if row.test_accuracy is not None
-    ]
-    accuracy = draw_curve(looks, "test accuracy", has_dots=True)
+    looks = [(row.step, row.score) for row in page.rows if row.is_look]
+    name = f"test {page.metric.label}"
+    score = draw_curve(looks, name, has_dots=True)
     return (
         f'<div class="row"><div class="wide"><h2>Loss</h2>{draw_curve(losses, "loss")}'
-        f'</div><div class="wide"><h2>Test accuracy</h2>{accuracy}</div></div>'
+        f'</div><div class="wide"><h2>{name.capitalize()}</h2>{score}</div></div>'
     )
+
+
+def _baselines(page: Page) -> str:
+    """Put the run among simple methods, the best first."""
+    if not page.baselines:
+        return ""
+    metric = page.metric
+    rows = [(each.score, each.name, "") for each in page.baselines]
+    rows.append((page.result.test_score, "this run", " class=own"))
+    rows.sort(key=lambda row: row[0], reverse=metric.is_more_better)
+    cells = "".join(
+        f"<tr{own}><th>{html.escape(name)}</th><td>{score:.4f}</td></tr>"
+        for score, name, own in rows
+    )
+    order = "more is better" if metric.is_more_better else "less is better"
+    return (
+        f"<h2>Beside simple methods</h2><table class=env>{cells}</table>"
+        f"<p class=facts>Test {metric.label}: {metric.meaning}; {order}. All learned "
+        "from the same training samples.</p>"
+    )
+
+
+def _exhibits(page: Page) -> str:
+    parts = [(each.title, each.html) for each in page.evaluation.exhibits()]
+    if said := [(row.step, row.sample) for row in page.rows if row.sample]:
+        parts.append(speeches(said))
+    return "".join(f"<h2>{title}</h2>{body}" for title, body in parts)
 
 
 def _folded_text(name: str, text: str) -> str:
     return f"<details><summary>{name}</summary><pre>{html.escape(text)}</pre></details>"
-
-
-def _confusion(verdict: Verdict) -> str:
-    """Count which class was taken for which."""
-    num = int(max(verdict.labels.max(), verdict.chosen.max())) + 1
-    counts = np.zeros((num, num), dtype=np.int64)
-    np.add.at(counts, (verdict.labels, verdict.chosen), 1)
-    head = "".join(f"<th>{c}</th>" for c in range(num))
-    lines = []
-    for label in range(num):
-        total = max(int(counts[label].sum()), 1)
-        cells = "".join(
-            f"<td{_shade(n / total, is_right=label == c)}>{n or ''}</td>"
-            for c, n in enumerate(counts[label].tolist())
-        )
-        lines.append(f"<tr><th>{label}</th>{cells}</tr>")
-    return (
-        f"<table class=matrix><tr><th></th>{head}</tr>{''.join(lines)}</table>"
-        "<p class=facts>A row per true class, a column per chosen one.</p>"
-    )
-
-
-def _shade(share: float, *, is_right: bool) -> str:
-    if not share:
-        return ""
-    # One mistake among many shall be seen.
-    strength = 0.15 + 0.6 * (share if is_right else share**0.5)
-    color = "good" if is_right else "bad"
-    return f' style="background: rgba(var(--{color}), {strength:.2f})"'
-
-
-def _mistakes(page: Page) -> str:
-    """Draw the test pictures that were taken for something else."""
-    if page.pictures is None:
-        return ""
-    wrong = np.flatnonzero(page.verdict.chosen != page.verdict.labels)
-    figures = "".join(
-        f"<figure>{draw_picture(page.pictures[i])}<figcaption>{page.verdict.labels[i]} "
-        f"taken for {page.verdict.chosen[i]}</figcaption></figure>"
-        for i in wrong[:_MAX_PICTURES].tolist()
-    )
-    heading = "The only mistake" if len(wrong) == 1 else f"The {len(wrong)} mistakes"
-    rest = len(wrong) - _MAX_PICTURES
-    more = f"<p class=facts>and {rest} more</p>" if rest > 0 else ""
-    return f"<h2>{heading}</h2>{figures}{more}" if len(wrong) else ""
 
 
 def _environment(page: Page) -> str:

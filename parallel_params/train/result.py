@@ -12,8 +12,9 @@ class TrainResult:
         folder: of the run.
         num_steps: taken.
         loss: mean over the last batch, before its update.
-        test_accuracy: of the final weights.
-        best_accuracy: of the looks along the way, the last included.
+        metric: what the scores are: accuracy, r2, bits_per_char.
+        test_score: of the final weights.
+        best_score: of the looks along the way, the last included.
         best_step: when that was.
         weights_hash: equal hashes mean equal bits of all weights.
         plan_digest: of the plan that was executed.
@@ -24,8 +25,9 @@ class TrainResult:
     folder: Path
     num_steps: int
     loss: float
-    test_accuracy: float
-    best_accuracy: float
+    metric: str
+    test_score: float
+    best_score: float
     best_step: int
     weights_hash: str
     plan_digest: str

@@ -30,7 +30,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, is_writer: bool) -> None:
         self.path = path
-        self._is_writer = is_writer
+        self.is_writer = is_writer
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file, all at once."""
@@ -46,7 +46,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        if not self._is_writer:
+        if not self.is_writer:
             return
         partial = self.path / f"{name}.partial"
         with writing(self.path / name):
@@ -62,11 +62,19 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        if not self._is_writer:
+        self.append_text(name, json.dumps(value) + "\n")
+
+    def append_text(self, name: str, text: str) -> None:
+        """Add text to the end of a file.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        if not self.is_writer:
             return
         path = self.path / name
         with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(value) + "\n")
+            file.write(text)
 
 
 @contextmanager

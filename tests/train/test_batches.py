@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_params.train.config import load_job
-from parallel_params.train.data.batches import Batches, load_samples
+from parallel_params.train.data.batches import Batches
+from parallel_params.train.data.digits import load_digits
 from parallel_params.train.data.sampler import WHOLE, Share
 from parallel_params.train.data.shift import shift_pictures
 
 DIGITS = Path(__file__).parents[2] / "configs" / "digits.toml"
 JOB = load_job(DIGITS, ["data.batch=12", "data.shift=0.5"])
-SAMPLES = load_samples(JOB.data)
+SAMPLES = load_digits()
 
 cursors = st.integers(0, 5000)
 

@@ -73,7 +73,8 @@ LINES = [
     (
         'name = "digits"',
         'name = "digit"',
-        'job.toml:5: data.name: expected "digits" or "npz"; did you mean "digits"? '
+        'job.toml:5: data.name: expected "digits", "mnist5000", "wine", "npz", "npy", '
+        '"csv", "topics", "text", "tokens" or "function"; did you mean "digits"? '
         '(got "digit")',
     ),
     (
@@ -85,7 +86,8 @@ LINES = [
     (
         "kind = \"mlp\"",
         'kind = "mpl"',
-        'job.toml:9: model.kind: expected "mlp" (got "mpl")',
+        'job.toml:9: model.kind: expected "mlp" or "function"; did you mean "mlp"? '
+        '(got "mpl")',
     ),
     (
         "hidden =",
@@ -334,7 +336,7 @@ def test_a_shipped_job_is_named_without_its_folder(
         'digit: there is no such job file; did you mean "digits"?',
     )
     (line,) = problems(Path("zzzzzzzzzzzz"))
-    assert line.endswith("; there are digits, digits-small")
+    assert "; there are digits, digits-small, " in line
 
 
 def test_a_table_that_an_override_made_is_blamed_on_it(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from parallel_params.plan import guards, policy
 from parallel_params.train.config import (
     Job,
+    data,
     dump_job,
     format_bytes,
     keys,
     load_job,
+    loss,
+    models,
     optim,
     parse_bytes,
     schema,
@@ -54,16 +57,23 @@ jobs = st.builds(
     title=st.text(st.characters(codec="utf-8"), max_size=8),
     seed=st.integers(0, 2**63 - 1),
     data=st.builds(
-        tables.NpzData,
+        data.NpzData,
         name=st.just("npz"),
         path=texts,
         batch=counts.map(lambda n: 4 * n),
     ),
     model=st.builds(
-        tables.MlpModel,
+        models.MlpModel,
         kind=st.just("mlp"),
         hidden=st.lists(counts, max_size=3).map(tuple),
         activation=st.sampled_from(["relu", "gelu", "tanh", "sigmoid"]),
+    ),
+    loss=st.builds(loss.TaskLoss)
+    | st.builds(
+        loss.FunctionLoss,
+        kind=st.just("function"),
+        function=st.just("mine:loss"),
+        options=st.dictionaries(names, st.booleans() | counts | texts, max_size=2),
     ),
     optim=st.builds(
         optim.AdamWOptim,
@@ -184,6 +194,7 @@ def test_an_override_is_toml_or_else_plain_text() -> None:
             "run.folder='7'",
         ],
     )
+    assert isinstance(job.model, models.MlpModel)
     assert (job.title, job.seed, job.model.hidden) == ("two words", 16, (4, 6))
     assert (job.optim.lr, job.parallel.bucket, job.run.folder) == (1.0, 2048, "7")
 

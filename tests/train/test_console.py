@@ -6,7 +6,7 @@ import io
 from parallel_params.train.console import Console, Row, folded, grouped, make_progress
 
 ROW = Row(step=50, num_steps=600, loss=0.61273, lr=3e-3, samples_per_s=9839.7)
-LOOK = dataclasses.replace(ROW, step=100, test_accuracy=0.8722)
+LOOK = dataclasses.replace(ROW, step=100, scores={"accuracy": 0.8722})
 
 
 def test_a_row_is_one_line() -> None:

@@ -1,5 +1,6 @@
 """Data files: the shipped digits are scikit-learn's; anything foreign is refused."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import TypeAlias
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from parallel_params.errors import DataError
 from parallel_params.train.data import digits
-from parallel_params.train.data.samples import load_npz
+from parallel_params.train.data.arrays import load_npz
 
 Array: TypeAlias = NDArray[np.generic]
 
@@ -111,7 +112,7 @@ def test_an_npz_file_is_read_as_float32_samples_and_labels(tmp_path: Path) -> No
     write_samples(path)
     samples = load_npz(path)
     assert (samples.shape, samples.num_classes) == ((2,), 3)
-    assert [str(array.dtype) for array in samples] == ["float32", "int64"] * 2
+    assert [str(array.dtype) for array in samples.arrays] == ["float32", "int64"] * 2
 
 
 @pytest.mark.parametrize(
@@ -144,5 +145,5 @@ def test_arrays_that_do_not_fit_are_refused(
 
 def test_a_digest_tells_other_samples_apart() -> None:
     samples = digits.load_digits()
-    other = samples._replace(train_y=samples.train_y[::-1])
+    other = dataclasses.replace(samples, train_y=samples.train_y[::-1])
     assert samples.digest == digits.load_digits().digest != other.digest

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from parallel_params.train.config.job import Job
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dump_job(job: Job) -> str:
@@ -33,11 +36,18 @@ def _literal(value: object) -> str:
         # TOML's basic strings are JSON's, but for DEL, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{key} = {_literal(inner)}" for key, inner in value.items())
+        inside = ", ".join(
+            f"{_key(key)} = {_literal(inner)}" for key, inner in value.items()
+        )
         return f"{{ {inside} }}"
     if isinstance(value, Sequence):
         return f"[{', '.join(_literal(inner) for inner in value)}]"
     return repr(value)
+
+
+def _key(key: str) -> str:
+    """Write a key; one that is a user's own may need quotes."""
+    return key if _BARE.fullmatch(key) else _literal(key)
 
 
 def _without_none(value: object) -> dict[str, object]:

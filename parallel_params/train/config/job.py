@@ -6,62 +6,16 @@ each other; `load` does the one, `rules` the other.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
-from parallel_params.train.config.limits import (
-    STRICT,
-    Count,
-    Fraction,
-    Seed,
-    Text,
-    Whole,
-)
+from parallel_params.train.config.data import Data
+from parallel_params.train.config.limits import STRICT, Count, Seed, Text, Whole
+from parallel_params.train.config.loss import BY_TASK, Loss
+from parallel_params.train.config.models import Model
 from parallel_params.train.config.optim import Optim
 from parallel_params.train.config.sizes import NumBytes, PositiveNumBytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DigitsData:
-    """Handwritten digits, 8x8 pixels, shipped inside the package."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    name: Literal["digits"]
-    """Which data: the 1437 + 360 handwritten digits inside the package."""
-    batch: Count
-    """Samples per step of the whole world; each rank takes its part."""
-    shift: Fraction = 0.0
-    """Pixels by which a training picture is moved at random, at most; up to 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NpzData:
-    """Labelled samples from an .npz file."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    name: Literal["npz"]
-    """Which data: arrays x, y, test_x and test_y of an .npz file."""
-    path: Text
-    """The .npz file, relative to the folder the job is started in."""
-    batch: Count
-    """Samples per step of the whole world; each rank takes its part."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MlpModel:
-    """A stack of dense layers."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    kind: Literal["mlp"]
-    """Which model: dense layers with an activation between them."""
-    hidden: tuple[Count, ...]
-    """Width of each hidden layer; an empty list is logistic regression."""
-    activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu"
-    """What stands between two layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +80,10 @@ class Train:
     """Passes over the training samples; either this or `steps`."""
     eval_every: Count = 100
     """Steps between two looks at the test samples; the last step always looks."""
+    accumulate: Count = 1
+    """Parts a batch is taken in, one after the other, before its step."""
+    patience: Count | None = None
+    """Looks without a better test score after which the run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,10 +110,6 @@ class Run:
     """Name in runs/<name>; by default that of the job file."""
 
 
-Data: TypeAlias = Annotated[DigitsData | NpzData, Field(discriminator="name")]
-Model: TypeAlias = Annotated[MlpModel, Field()]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One complete training run of parallel_params."""
@@ -172,6 +126,8 @@ class Job:
     """What learns."""
     optim: Optim
     """How it learns."""
+    loss: Loss = BY_TASK
+    """What is made small."""
     parallel: Parallel = Parallel()
     """How weights, gradients and optimizer state lie on the ranks."""
     train: Train

@@ -21,6 +21,7 @@ Beta: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Function: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 
 def _positive_or_dynamic(value: object) -> float | str:
@@ -39,4 +40,18 @@ PositiveOrDynamic: TypeAlias = Annotated[
     WithJsonSchema(
         {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "dynamic"}]}
     ),
+]
+
+
+def _options(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("expected a table")
+    return value
+
+
+# Whatever a user's own function takes; it alone knows.
+Options: TypeAlias = Annotated[
+    dict[str, object],
+    PlainValidator(_options),
+    WithJsonSchema({"type": "object"}),
 ]

@@ -74,6 +74,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, object]], str]] = {
     "dataclass_type": _expected("a table"),
     "dict_type": _expected("a table"),
     "finite_number": _expected("a finite number"),
+    "string_pattern_mismatch": _expected('"module:function"'),
     "string_too_short": _expected("a text that is not empty"),
     "greater_than": lambda c: f"expected more than {_number(c['gt'])}",
     "greater_than_equal": lambda c: f"expected {_number(c['ge'])} or more",

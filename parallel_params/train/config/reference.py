@@ -4,7 +4,7 @@ The schema itself is pydantic's; nothing about a key is written down a second ti
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -78,7 +78,7 @@ def _keys(root: Schema, table: Schema, *, prefix: str, when: str) -> Iterator[Ke
         yield Key(
             name=prefix + name,
             type="table" if inner and not is_list else _type(root, field),
-            default=None if name in _items(required) else _default(field, inner),
+            default=None if name in _items(required) else _default(field),
             meaning=_meaning(root, field),
             when=(when,) if when else (),
         )
@@ -87,12 +87,12 @@ def _keys(root: Schema, table: Schema, *, prefix: str, when: str) -> Iterator[Ke
             yield from _keys(root, definition, prefix=inside, when=choice)
 
 
-def _default(field: Schema, inner: Sequence[object]) -> str:
+def _default(field: Schema) -> str:
     """Write a default; that of a table is what its keys say."""
-    default = field["default"]
+    default = field.get("default", {})
     if default is None:
         return "none"
-    return "" if inner and isinstance(default, dict) else json.dumps(default)
+    return "" if isinstance(default, dict) else json.dumps(default)
 
 
 def _meaning(root: Schema, field: Schema) -> str:
@@ -125,6 +125,8 @@ def _type(root: Schema, field: Schema) -> str:
     if "anyOf" in field:
         kinds = [_type(root, _table(option)) for option in _items(field["anyOf"])]
         return " | ".join(kind for kind in kinds if kind != "null")
+    if field.get("type") == "object":
+        return "table"
     if field.get("type") == "array":
         return f"list of {_type(root, _table(field['items']))}"
     bounds = [
@@ -132,7 +134,8 @@ def _type(root: Schema, field: Schema) -> str:
     ]
     kind = {"string": "text", "boolean": "true | false"}.get(str(field["type"]))
     if "pattern" in field:
-        kind = 'text like "64 KiB"'
+        like = "64 KiB" if "KiB" in str(field["pattern"]) else "module:function"
+        kind = f'text like "{like}"'
     return " ".join([kind or str(field["type"]), ", ".join(bounds)]).strip()
 
 

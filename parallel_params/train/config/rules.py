@@ -110,9 +110,16 @@ def divisors(number: int) -> list[int]:
 
 def _grains(facts: _Facts) -> Iterator[Problem]:
     batch = facts.count("data", "batch", default=0)
+    parts = facts.count("train", "accumulate", default=1)
+    if batch and batch % parts:
+        what = uneven_batch(batch, parts, "parts (train.accumulate)", name="parts")
+        yield Problem(key=("data", "batch"), what=what)
+        return
+    part = batch // parts
     grains = facts.count("parallel", "grains", default=1)
-    if batch and batch % grains:
-        what = uneven_batch(batch, grains, "grains (parallel.grains)", name="grains")
+    if part and part % grains:
+        what = uneven_batch(part, grains, "grains (parallel.grains)", name="grains")
+        what += f", each {parts} times over" if parts > 1 else ""
         yield Problem(key=("data", "batch"), what=what)
 
 

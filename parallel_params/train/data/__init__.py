@@ -1,1 +1,1 @@
-"""Samples: the digits inside the package, .npz files, and in which order they come."""
+"""Data: what is shipped, readers of files, and in which order samples come."""

@@ -4,12 +4,11 @@ Everything is a function of the cursor, so there is no position to save but that
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from parallel_params.train.config.job import DigitsData, Job, NpzData
-from parallel_params.train.data.digits import SHAPE, load_digits
+from parallel_params.train.config.data import DigitsData, MnistData
+from parallel_params.train.config.job import Job
+from parallel_params.train.data.dataset import Batch, Dataset
 from parallel_params.train.data.sampler import Sampler, Share
-from parallel_params.train.data.samples import Samples, load_npz
 from parallel_params.train.data.shift import shift_pictures
 
 
@@ -18,39 +17,33 @@ class Batches:
 
     Args:
         job: its seed and [data] table.
-        samples: what the table names.
+        dataset: what the table names.
         share: which part of each batch is this rank's.
     """
 
-    def __init__(self, job: Job, samples: Samples, share: Share) -> None:
-        self._samples = samples
+    def __init__(self, job: Job, dataset: Dataset, share: Share) -> None:
+        self._dataset = dataset
         self._share = share
         self._seed = job.seed
-        self._batch_size = job.data.batch
-        self._shift = job.data.shift if isinstance(job.data, DigitsData) else 0.0
-        self._sampler = Sampler(len(samples.train_y), seed=job.seed)
+        self._batch_size = job.data.batch // job.train.accumulate
+        self._shift = 0.0
+        if isinstance(job.data, DigitsData | MnistData):
+            self._shift = job.data.shift
+        self._sampler = Sampler(dataset.num_train, seed=job.seed)
 
-    def at(self, cursor: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def at(self, cursor: int) -> Batch:
         """Give this rank's share of the batch that starts at `cursor`.
 
         Returns:
-            [batch / ranks, *shape] samples and [batch / ranks] labels.
+            [batch / ranks, *shape] samples and [batch / ranks, ...] what is to be said
+            of them; with `train.accumulate`, of one of that many parts of a batch.
         """
         picked = self._sampler.batch(cursor, self._batch_size, self._share)
-        x = self._samples.train_x[picked]
-        if self._shift:
-            start = cursor + self._share.index * len(picked)
-            pictures = x.reshape(-1, *SHAPE)
-            x = shift_pictures(
-                pictures, start, seed=self._seed, most=self._shift
-            ).reshape(x.shape)
-        return x, self._samples.train_y[picked].astype(np.int32)
-
-
-def load_samples(data: DigitsData | NpzData) -> Samples:
-    """Read what a [data] table names.
-
-    Raises:
-        DataError: missing, foreign or damaged.
-    """
-    return load_npz(data.path) if isinstance(data, NpzData) else load_digits()
+        start = cursor + self._share.index * len(picked)
+        x, y = self._dataset.train_batch(picked, start=start, seed=self._seed)
+        picture = self._dataset.interface.picture
+        if self._shift and picture is not None:
+            pictures = np.asarray(x, np.float32).reshape(-1, *picture)
+            moved = shift_pictures(pictures, start, seed=self._seed, most=self._shift)
+            x = moved.reshape(x.shape)
+        return x, y

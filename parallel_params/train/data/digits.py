@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parallel_params.errors import DataError
-from parallel_params.train.data.samples import ArrayKind, Samples, read_npz
+from parallel_params.train.data.arrays import ArrayKind, read_npz
+from parallel_params.train.data.samples import Samples
 
 NUM_TRAIN = 1437
 NUM_TEST = 360
@@ -60,7 +61,8 @@ def load_digits(path: str | Path = PACKAGED) -> Samples:
         )
     x = pixels.reshape(_NUM, 64).astype(np.float32) / np.float32(_PIXEL_MAX)
     y = labels.astype(np.int64)
-    return Samples(x[:NUM_TRAIN], y[:NUM_TRAIN], x[NUM_TRAIN:], y[NUM_TRAIN:])
+    halves = x[:NUM_TRAIN], y[:NUM_TRAIN], x[NUM_TRAIN:], y[NUM_TRAIN:]
+    return Samples(*halves, picture=SHAPE, source="digits")
 
 
 def read_csv(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -1,38 +1,57 @@
-"""Labelled samples in memory: four arrays, checked where they enter.
+"""Samples with labels or with targets: four arrays, in memory or maps of files.
 
-Reads .npz files without ever unpickling. Order and shares are `sampler`'s.
+Labels are whole numbers, targets are not; which of the two there are decides what a
+model has to give. Readers of files make these; order and shares are `sampler`'s.
 """
 
 import hashlib
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parallel_params.errors import DataError
+from parallel_params.train.data.dataset import Batch, Interface
+from parallel_params.train.data.sampler import Share
 
-_ARRAYS = ("x", "y", "test_x", "test_y")
+# Rows of a map that are looked at together.
+_BLOCK = 4096
+# Rows of a map that stand for all of them in a digest: reading all would be a copy.
+_NUM_PROBES = 64
 
 
-class Samples(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
     """What to learn from and what to test on.
 
     Attributes:
-        train_x: [num_train, *shape] float32.
-        train_y: [num_train] int64 labels from 0.
-        test_x: [num_test, *shape] float32.
-        test_y: [num_test] int64.
+        train_x: [num_train, *shape] numbers; float32 unless it is a map of a file.
+        train_y: [num_train] int64 labels from 0, or [num_train, num_targets] float32.
+        test_x: [num_test, *shape] numbers, as `train_x`.
+        test_y: [num_test] or [num_test, num_targets], as `train_y`.
+        picture: height and width, if samples are pictures with values from 0 to 1.
+        spread: what targets were divided by, so that errors can be said in their unit.
+        source: where they are from, for errors and records.
     """
 
-    train_x: NDArray[np.float32]
-    train_y: NDArray[np.int64]
-    test_x: NDArray[np.float32]
-    test_y: NDArray[np.int64]
+    train_x: NDArray[np.generic]
+    train_y: NDArray[np.generic]
+    test_x: NDArray[np.generic]
+    test_y: NDArray[np.generic]
+    picture: tuple[int, int] | None = None
+    spread: float = 1.0
+    source: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def num_train(self) -> int:
+        """Samples to learn from."""
+        return len(self.train_y)
+
+    @property
+    def num_test(self) -> int:
+        """Samples to test on."""
+        return len(self.test_y)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,140 +59,73 @@ class Samples(NamedTuple):
         return self.train_x.shape[1:]
 
     @property
+    def has_labels(self) -> bool:
+        """Whether what is to be said of a sample is its class."""
+        return self.train_y.dtype.kind == "i"
+
+    @property
     def num_classes(self) -> int:
         """Labels are below this."""
-        return int(self.train_y.max()) + 1
+        return int(self.train_y.astype(np.int64).max()) + 1
+
+    @property
+    def interface(self) -> Interface:
+        """What a model of these samples looks like from outside."""
+        return Interface(
+            sample_shape=self.shape,
+            num_outputs=self.num_classes if self.has_labels else self.train_y.shape[1],
+            picture=self.picture,
+        )
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """All four."""
+        return self.train_x, self.train_y, self.test_x, self.test_y
 
     @property
     def digest(self) -> str:
-        """Checksum of all four arrays, to agree on across ranks."""
+        """Checksum of all four arrays; of a map, of its shape and some of its rows."""
         total = hashlib.sha256()
-        for array in self:
+        for array in self.arrays:
             total.update(f"{array.dtype} {array.shape}".encode())
+            if isinstance(array, np.memmap):
+                probes = np.linspace(0, len(array) - 1, _NUM_PROBES).astype(np.int64)
+                array = np.asarray(array[np.unique(probes)])
             total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()[:16]
 
+    def problem(self, share: Share) -> str:
+        """Look for values that are no numbers in a share of the maps."""
+        for name, array in (("x", self.train_x), ("test_x", self.test_x)):
+            if not isinstance(array, np.memmap) or array.dtype.kind != "f":
+                continue
+            first, last = (
+                len(array) * index // share.count
+                for index in (share.index, share.index + 1)
+            )
+            for start in range(first, last, _BLOCK):
+                block = array[start : min(start + _BLOCK, last)]
+                if not np.isfinite(block).all():
+                    row = start + int(
+                        np.flatnonzero(
+                            ~np.isfinite(block).reshape(len(block), -1).all(axis=1)
+                        )[0]
+                    )
+                    return (
+                        f"{self.source}: {name} has a value that is not finite in "
+                        f"sample {row}; leave such samples out"
+                    )
+        return ""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArrayKind:
-    """What one array of a file must be: its kinds of dtype and its shape.
+    def train_batch(self, picked: NDArray[np.int64], *, start: int, seed: int) -> Batch:
+        """Give training samples as float32, with int32 labels or float32 targets."""
+        return _as_batch(self.train_x[picked], self.train_y[picked])
 
-    Attributes:
-        kinds: NumPy's letters, as in "iu" for whole numbers.
-        shape: None stands for any length; None altogether for any shape.
-    """
-
-    kinds: str
-    shape: tuple[int | None, ...] | None = None
-
-
-def read_npz(
-    path: Path, expected: Mapping[str, ArrayKind]
-) -> dict[str, NDArray[np.generic]]:
-    """Read named arrays from an .npz file, and check kind and shape of each.
-
-    Raises:
-        DataError: missing, no .npz, damaged, pickled, or with other arrays.
-    """
-    try:
-        # Opened here: NumPy leaves its own file open when the archive is damaged.
-        with path.open("rb") as file:
-            arrays = _named_arrays(path, np.load(file, allow_pickle=False), expected)
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such data file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder; expected an .npz file") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path}: damaged, or no .npz file: {error}") from None
-    except DataError:
-        raise
-    except ValueError as error:
-        # NumPy takes whatever it does not know for a pickle, and refuses that.
-        raise DataError(
-            f"{path}: no .npz file of plain numbers; Python objects are never unpickled"
-        ) from error
-    for name, kind in expected.items():
-        _check(path, name, arrays[name], kind)
-    return arrays
+    def test_batch(self, first: int, last: int) -> Batch:
+        """Give the test samples [first, last)."""
+        return _as_batch(self.test_x[first:last], self.test_y[first:last])
 
 
-def load_npz(path: str | Path) -> Samples:
-    """Read x, y, test_x and test_y from an .npz file.
-
-    Args:
-        path: holds x, test_x: [num_samples, *shape] numbers; y, test_y: [num_samples]
-            whole numbers from 0.
-
-    Raises:
-        DataError: missing, foreign or damaged; or arrays that do not fit each other.
-    """
-    path = Path(path)
-    numbers, labels = ArrayKind(kinds="fiu"), ArrayKind(kinds="iu", shape=(None,))
-    expected = dict(zip(_ARRAYS, (numbers, labels, numbers, labels), strict=True))
-    arrays = read_npz(path, expected)
-    x, y, test_x, test_y = (arrays[name] for name in _ARRAYS)
-    _check_pair(path, "", x, y)
-    _check_pair(path, "test_", test_x, test_y)
-    if x.shape[1:] != test_x.shape[1:]:
-        raise DataError(
-            f"{path}: samples of x have shape {x.shape[1:]}, those of test_x "
-            f"{test_x.shape[1:]}; expected the same"
-        )
-    samples = Samples(
-        x.astype(np.float32),
-        y.astype(np.int64),
-        test_x.astype(np.float32),
-        test_y.astype(np.int64),
-    )
-    if (highest := int(samples.test_y.max())) >= samples.num_classes:
-        raise DataError(
-            f"{path}: test_y has the label {highest}; those of y end at "
-            f"{samples.num_classes - 1}"
-        )
-    return samples
-
-
-def _named_arrays(
-    path: Path, archive: object, names: Iterable[str]
-) -> dict[str, NDArray[np.generic]]:
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: one bare array; expected an .npz file")
-    with archive:
-        for name in names:
-            if name not in archive.files:
-                found = ", ".join(archive.files) or "none"
-                raise DataError(
-                    f"{path}: no array {name!r}; expected {', '.join(names)}, "
-                    f"found {found}"
-                )
-        return {name: archive[name] for name in names}
-
-
-def _check(path: Path, name: str, array: NDArray[np.generic], kind: ArrayKind) -> None:
-    if array.dtype.kind not in kind.kinds:
-        wanted = "whole numbers" if kind.kinds == "iu" else "numbers"
-        raise DataError(f"{path}: {name} has dtype {array.dtype}; expected {wanted}")
-    if kind.shape is None:
-        return
-    fits = len(array.shape) == len(kind.shape) and all(
-        want in (None, found)
-        for want, found in zip(kind.shape, array.shape, strict=True)
-    )
-    if not fits:
-        wanted = " x ".join("any" if n is None else str(n) for n in kind.shape)
-        raise DataError(f"{path}: {name} has shape {array.shape}; expected {wanted}")
-
-
-def _check_pair(
-    path: Path, prefix: str, x: NDArray[np.generic], y: NDArray[np.generic]
-) -> None:
-    if x.ndim == 0 or len(x) != len(y) or len(x) == 0:
-        found = len(x) if x.ndim else "no"
-        raise DataError(
-            f"{path}: {prefix}x has {found} samples, {prefix}y {len(y)} labels; "
-            "expected equally many and at least one"
-        )
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise DataError(f"{path}: {prefix}x has values that are not finite")
-    if (lowest := int(y.astype(np.int64).min())) < 0:
-        raise DataError(f"{path}: {prefix}y has the label {lowest}; they start at 0")
+def _as_batch(x: NDArray[np.generic], y: NDArray[np.generic]) -> Batch:
+    kind = np.int32 if y.dtype.kind == "i" else np.float32
+    return np.asarray(x, np.float32), np.asarray(y, kind)

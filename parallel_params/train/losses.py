@@ -1,0 +1,53 @@
+"""The loss of a job: what its task asks for, or what its [loss] table says."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from parallel_params import ops
+from parallel_params.errors import ConfigError
+from parallel_params.tensor.tensor import Tensor
+from parallel_params.train.config.loss import FunctionLoss, Loss, SmoothedLoss
+from parallel_params.train.functions import find_function
+
+# From outputs and answers to the mean loss over them, 0-d.
+LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(loss: Loss, *, has_classes: bool) -> LossFunction:
+    """Make the loss of a job.
+
+    Args:
+        loss: the job's [loss] table.
+        has_classes: whether answers are classes or words, and no numbers.
+
+    Raises:
+        ConfigError: a loss that does not go with the data, or no such function.
+    """
+    if isinstance(loss, FunctionLoss):
+        return _own(loss)
+    if not has_classes:
+        if isinstance(loss, SmoothedLoss):
+            problem = (
+                'loss.kind: "cross_entropy" is for classes and words, and the data '
+                "have numbers to be told; leave [loss] out for the mean square"
+            )
+            raise ConfigError([problem])
+        return ops.mse_loss
+    smoothing = loss.label_smoothing if isinstance(loss, SmoothedLoss) else 0.0
+
+    def cross_entropy(outputs: Tensor, answers: Tensor) -> Tensor:
+        num_outputs = outputs.shape[-1]
+        rows, labels = outputs.reshape(-1, num_outputs), answers.reshape(-1)
+        return ops.cross_entropy(rows, labels, label_smoothing=smoothing)
+
+    return cross_entropy
+
+
+def _own(loss: FunctionLoss) -> LossFunction:
+    function = find_function(loss.function, "loss.function")
+
+    def own(outputs: Tensor, answers: Tensor) -> Tensor:
+        # What it returned is checked by the manager, on all ranks together.
+        return function(outputs, answers, **loss.options)  # type: ignore[return-value]  # see above
+
+    return own

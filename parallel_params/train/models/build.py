@@ -1,0 +1,52 @@
+"""From a [model] table to a cell. Knows no ranks: all of them build the same."""
+
+from parallel_params import nn
+from parallel_params.errors import ConfigError
+from parallel_params.tensor import random
+from parallel_params.train.config.models import FunctionModel, MlpModel, Model
+from parallel_params.train.data.dataset import Interface
+from parallel_params.train.functions import find_function
+from parallel_params.train.models.mlp import build_mlp, describe_mlp
+
+
+def build_model(model: Model, interface: Interface, *, seed: int) -> nn.Cell:
+    """Build the model of a job.
+
+    Args:
+        model: the job's [model] table.
+        interface: what the model is given and has to give back.
+        seed: decides the first weights, and nothing else does.
+
+    Raises:
+        ConfigError: a model that cannot take these samples, or no cell was made.
+    """
+    random.set_seed(seed)
+    if isinstance(model, FunctionModel):
+        return _build_own(model, interface)
+    if interface.is_text:
+        problem = (
+            f'model.kind: "{model.kind}" takes numbers, and the data are words; '
+            'use "gpt"'
+        )
+        raise ConfigError([problem])
+    return build_mlp(model, interface)
+
+
+def _build_own(model: FunctionModel, interface: Interface) -> nn.Cell:
+    made = find_function(model.function, "model.function")(
+        interface.sample_shape, interface.num_outputs, **model.options
+    )
+    if not isinstance(made, nn.Cell):
+        problem = (
+            f"model.function: {model.function} returned {type(made).__name__}; "
+            "expected a Cell"
+        )
+        raise ConfigError([problem])
+    return made
+
+
+def describe_model(model: Model, interface: Interface) -> str:
+    """Write a model in a word and its sizes: mlp 64-128-10."""
+    if isinstance(model, MlpModel):
+        return describe_mlp(model, interface)
+    return model.function
