@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from parallel_params.tensor.row_sums import tree_sum_rows
 from parallel_params.tensor.tape import Array
 
 BLOCK_NUMEL = 32 * 1024  # elements converted to float64 at a time: 256 KiB
@@ -45,19 +46,7 @@ def tree_sum(rows: Array) -> Array:
     Args:
         rows: [leaves, width] float64. Zeros are the sum of none.
     """
-    return _add_in_place(rows.copy()) if len(rows) else np.zeros(rows.shape[1])
-
-
-def _add_in_place(rows: Array) -> Array:
-    """Return row 0 after the rows were added onto each other as `tree_sum` says."""
-    stride = 1
-    while stride < len(rows):
-        right = rows[stride :: 2 * stride]
-        left = rows[:: 2 * stride][: len(right)]
-        np.add(left, right, left)
-        stride *= 2
-    total: Array = rows[0]
-    return total
+    return tree_sum_rows(rows.copy()) if len(rows) else np.zeros(rows.shape[1])
 
 
 def fold_nodes(
@@ -88,8 +77,8 @@ def fold_nodes(
     sums = np.empty((len(nodes), width))
     for place, node in enumerate(nodes):
         blocks = _blocks(node, at_once)
-        added = [_add_in_place(leaves_of(rows)).copy() for rows in blocks]
-        sums[place] = _add_in_place(np.stack(added))
+        added = [tree_sum_rows(leaves_of(rows)).copy() for rows in blocks]
+        sums[place] = tree_sum_rows(np.stack(added))
     return sums
 
 

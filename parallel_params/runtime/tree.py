@@ -11,8 +11,6 @@ Nothing here communicates.
 
 from collections.abc import Callable, Sequence
 
-from parallel_params.tensor.tape import Array
-
 
 class GrainSum:
     """Which buffer the next grain is computed in, and which sums are then due.
@@ -49,21 +47,6 @@ class GrainSum:
     def _fold(self) -> None:
         self._add(self.slot - 1, self.slot)
         self.slot -= 1
-
-
-def tree_sum_rows(rows: Array) -> Array:
-    """Add the rows of `rows` [n, numel] in the order of the tree; return row 0.
-
-    The sum is made in place, so all rows are spent. n = 0 is an error of the caller.
-    """
-    stride = 1
-    count = len(rows)
-    while stride < count:
-        for left in range(0, count - stride, 2 * stride):
-            rows[left] += rows[left + stride]
-        stride *= 2
-    total: Array = rows[0]
-    return total
 
 
 def tree_sum(values: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from parallel_params.comm.protocol import Communicator
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.leaves import Member, Tree, owned_trees, whole_trees
 from parallel_params.runtime.totals import NARROW, Totals
-from parallel_params.runtime.tree import tree_sum_rows
+from parallel_params.tensor.row_sums import tree_sum_rows
 from parallel_params.tensor.tape import Array
 
 WIDTHS = (1, 1, 2, 3, NARROW, NARROW + 1)

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_params.runtime.tree import GrainSum, tree_sum, tree_sum_rows
+from parallel_params.runtime.tree import GrainSum, tree_sum
+from parallel_params.tensor.row_sums import tree_sum_rows
 
 NUMBERS = st.lists(
     st.floats(-1e6, 1e6, allow_nan=False, width=32), min_size=1, max_size=33
