@@ -29,13 +29,13 @@ from parallel_params.plan.policy import (
 from parallel_params.plan.record import Record
 from parallel_params.plan.spec import ParamSpec, Structure
 
-FORMAT = "parallel_params plan 2"
+FORMAT = "parallel_params plan 3"
 
 _SPEC_FIELDS = tuple(field.name for field in fields(ParamSpec))
 _POLICY_FIELDS = tuple(field.name for field in fields(Policy))
 _CLIP_FIELDS = tuple(field.name for field in fields(Clip))
 _SCALE_FIELDS = tuple(field.name for field in fields(LossScale))
-_MESH_FIELDS = ("axes", "sizes", "ranks_per_node", "layerwise_axis")
+_MESH_FIELDS = ("axes", "sizes", "ranks_per_node", "layerwise_axis", "batch_axes")
 _BUCKET_FIELDS = tuple(field.name for field in fields(Bucket))
 _EXTENT_FIELDS = ("name", "start", "stop", "row_numel", "owner")
 
@@ -137,6 +137,7 @@ def _decode_mesh(record: Record) -> Mesh:
         dict(zip(axes, sizes, strict=True)),
         ranks_per_node=record.number("ranks_per_node"),
         layerwise_axis=record.optional_text("layerwise_axis"),
+        batch_axes=record.texts("batch_axes"),
     )
 
 

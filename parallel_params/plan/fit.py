@@ -85,7 +85,7 @@ def _alternatives(plan: Plan) -> Iterator[Policy]:
     sums = [policy]
     if policy.reduction == "canonical":
         if plan.grains_per_rank > 1:
-            sums.append(replace(policy, grains=plan.mesh.size))
+            sums.append(replace(policy, grains=plan.mesh.num_shares))
         sums.append(replace(policy, reduction="fast", wire_dtype=None))
     transports: list[Transport] = [policy.transport]
     if policy.transport == "messages":

@@ -12,26 +12,28 @@ _MOST_WORLDS_TRIED = 4096
 
 
 def resolve_grains(mesh: Mesh, policy: Policy) -> int:
-    """Return the number of grains; fast reduction takes a rank's share as one."""
+    """Return the number of grains; fast reduction takes a share of the batch as one."""
     if policy.grains is None or policy.reduction == "fast":
-        return mesh.size
+        return mesh.num_shares
     return policy.grains
 
 
 def check_grains(mesh: Mesh, policy: Policy) -> None:
-    """Refuse grains that the ranks cannot share equally.
+    """Refuse grains that the shares of the batch cannot have equally many of.
 
     Raises:
         PlanError: naming the nearest grains and the world sizes that work.
     """
-    grains, num_ranks = resolve_grains(mesh, policy), mesh.size
-    if grains % num_ranks:
-        below = grains - grains % num_ranks
-        good = [str(g) for g in (below, below + num_ranks) if g]
-        sizes = range(1, min(grains, _MOST_WORLDS_TRIED) + 1)
-        worlds = [str(n) for n in sizes if grains % n == 0]
+    grains, num_shares = resolve_grains(mesh, policy), mesh.num_shares
+    if grains % num_shares:
+        below = grains - grains % num_shares
+        good = [str(g) for g in (below, below + num_shares) if g]
+        same = mesh.size // num_shares  # ranks that see the same samples
+        counts = range(1, min(grains, _MOST_WORLDS_TRIED) + 1)
+        worlds = [str(n * same) for n in counts if grains % n == 0]
+        who = f"{num_shares} ranks" if same == 1 else f"{num_shares} shares of {mesh!r}"
         raise PlanError(
-            f"policy.grains = {grains} cannot be shared equally by {num_ranks} ranks. "
+            f"policy.grains = {grains} cannot be shared equally by {who}. "
             f"Use grains = {' or '.join(good)}, or a world of "
             f"{name_some(worlds, most=12)} ranks"
         )

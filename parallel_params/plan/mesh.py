@@ -23,6 +23,8 @@ class Mesh:
         ranks_per_node: Consecutive ranks that share a node; all of them by default.
         layerwise_axis: The axis along which a layerwise-parallel parameter differs:
             `model` if there is one, else the only axis, else none.
+        batch_axes: The axes that cut the global batch into shares; ranks that differ
+            along the others see the same samples. By default all but `model`.
 
     Examples:
         >>> mesh = Mesh({"data": 2, "model": 3})
@@ -34,6 +36,7 @@ class Mesh:
     sizes: tuple[int, ...]
     ranks_per_node: int
     layerwise_axis: str | None
+    batch_axes: tuple[str, ...]
 
     def __init__(
         self,
@@ -41,12 +44,14 @@ class Mesh:
         *,
         ranks_per_node: int | None = None,
         layerwise_axis: str | None = None,
+        batch_axes: Sequence[str] | None = None,
         **named_axes: int,
     ) -> None:
         """Name the axes, as a mapping or as keywords: `Mesh(data=4)`.
 
         Raises:
-            PlanError: no axis, an axis of no rank, an unknown `layerwise_axis`.
+            PlanError: no axis, an axis of no rank, an unknown `layerwise_axis` or one
+                among `batch_axes`.
         """
         sizes = {**(axes or {}), **named_axes}
         if not sizes:
@@ -65,6 +70,11 @@ class Mesh:
         if layerwise_axis is not None:
             self._check_axes((layerwise_axis,))
         object.__setattr__(self, "layerwise_axis", layerwise_axis)
+        if batch_axes is None:
+            batch_axes = [axis for axis in self.axes if axis != "model"]
+        self._check_axes(batch_axes)
+        ordered = tuple(axis for axis in self.axes if axis in batch_axes)
+        object.__setattr__(self, "batch_axes", ordered)
 
     @property
     def size(self) -> int:
@@ -75,6 +85,15 @@ class Mesh:
     def num_nodes(self) -> int:
         """Number of nodes; the last one may be partly used."""
         return -(-self.size // self.ranks_per_node)
+
+    @property
+    def num_shares(self) -> int:
+        """Number of parts of the global batch: ranks that see different samples."""
+        return self.group_size(self.batch_axes)
+
+    def share_index(self, rank: int) -> int:
+        """Return which part of the global batch a rank sees."""
+        return self.position(rank, self.batch_axes)
 
     def node(self, rank: int) -> int:
         """Return the node of a rank."""

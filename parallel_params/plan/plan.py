@@ -40,13 +40,13 @@ class Plan(Layout):
 
     @property
     def grains(self) -> int:
-        """Number of grains: the leaves of the reduction tree, one per rank if fast."""
+        """Number of grains: the leaves of the reduction tree, one per share if fast."""
         return resolve_grains(self.mesh, self.policy)
 
     @property
     def grains_per_rank(self) -> int:
         """Consecutive grains that each rank computes."""
-        return self.grains // self.mesh.size
+        return self.grains // self.mesh.num_shares
 
     @property
     def num_partials(self) -> int:

@@ -168,7 +168,7 @@ def _assemble(
             earlier,
             gatherer,
             num_grains=own_grains(plan),
-            first_grain=comm.rank * own_grains(plan),
+            first_grain=plan.mesh.share_index(comm.rank) * own_grains(plan),
         ),
         streams=streams,
         gatherer=gatherer,

@@ -63,11 +63,14 @@ class ManagerFacts:
         """Return which samples of a global batch are this rank's.
 
         Shares cut like this are the same grains at every world size that is a power of
-        two, also when nothing divides the batch; some may be empty.
+        two, also when nothing divides the batch; some may be empty. Ranks that differ
+        along no axis of `mesh.batch_axes` have the same share.
         """
-        counts = split_evenly(num_samples, self.comm.size)
-        start = sum(counts[: self.comm.rank])
-        return slice(start, start + counts[self.comm.rank])
+        mesh = self.plan.mesh
+        counts = split_evenly(num_samples, mesh.num_shares)
+        index = mesh.share_index(self.comm.rank)
+        start = sum(counts[:index])
+        return slice(start, start + counts[index])
 
     @contextmanager
     def unsharded(self) -> Iterator[None]:

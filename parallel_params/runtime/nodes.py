@@ -47,4 +47,5 @@ def mesh_on_nodes(mesh: Mesh | None, comm: Communicator) -> Mesh:
         axes,
         ranks_per_node=math.gcd(real, mesh.ranks_per_node),
         layerwise_axis=mesh.layerwise_axis,
+        batch_axes=mesh.batch_axes,
     )

@@ -179,10 +179,16 @@ class LazyTensor(Tensor):
             stop: one past its last.
             out: [stop - start], of any dtype; values are rounded to it.
         """
+        self._draw(self._shape, start, stop, out)
+
+    def _draw(
+        self, shape: tuple[int, ...], start: int, stop: int, out: NDArray[np.generic]
+    ) -> None:
+        """Write elements [start, stop) of a whole tensor of this shape into `out`."""
         step = random.BLOCK if self.init.is_local else max(stop - start, 1)
         for begin in range(start, stop, step):
             end = min(begin + step, stop)
-            block = self.init.values(self._shape, begin, end, self._stream)
+            block = self.init.values(shape, begin, end, self._stream)
             out[begin - start : end - start] = block
 
 

@@ -73,7 +73,7 @@ MISSING = object()
 
 # Bucket 0 holds c and d of a matrix rule, bucket 1 holds b and a.
 REFUSED = [
-    ("format", "another", r"plan.format: expected 'parallel_params plan 2'"),
+    ("format", "another", r"plan.format: expected 'parallel_params plan 3'"),
     ("format", MISSING, r"plan: the field 'format' is missing"),
     ("extra", 1, r"plan: unknown field 'extra'"),
     ("mesh", [], r"plan.mesh: expected an object, got a list"),
@@ -82,6 +82,7 @@ REFUSED = [
     ("mesh.sizes", [2, 2], r"axes \('data',\) and sizes \(2, 2\) do not fit"),
     ("mesh.sizes", [0], r"mesh axis 'data': expected a whole number >= 1"),
     ("mesh.layerwise_axis", 3, r"plan.mesh.layerwise_axis: expected text, got 3"),
+    ("mesh.batch_axes", "data", r"plan.mesh.batch_axes: expected a list, got text"),
     ("mesh.ranks_per_node", None, r"ranks_per_node: expected a whole number, got null"),
     ("policy.level", 5, r"level: expected 0 .* got 5"),
     ("policy.level", True, r"plan.policy.level: expected a whole number, got True"),

@@ -64,6 +64,15 @@ def test_the_layerwise_axis_is_model_or_the_only_one() -> None:
     assert Mesh(data=2, expert=2, layerwise_axis="expert").layerwise_axis == "expert"
 
 
+def test_ranks_along_the_model_axis_see_the_same_samples() -> None:
+    assert Mesh(data=4).batch_axes == ("data",)
+    assert Mesh(model=2, data=3).batch_axes == ("data",)
+    assert Mesh(model=4).num_shares == 1
+    assert Mesh(data=2, expert=2, batch_axes=("expert", "data")).num_shares == 4
+    mesh = Mesh(data=2, model=2)
+    assert [mesh.share_index(rank) for rank in range(4)] == [0, 0, 1, 1]
+
+
 def test_a_mesh_is_a_value() -> None:
     assert Mesh(data=2, model=3) == Mesh({"data": 2, "model": 3})
     assert hash(Mesh(data=2)) == hash(Mesh({"data": 2}))
@@ -82,6 +91,8 @@ def test_a_mesh_of_nonsense_is_refused() -> None:
         Mesh(data=2, ranks_per_node=0)
     with pytest.raises(PlanError, match=r"no axis 'modle'. Did you mean 'model'"):
         Mesh(data=2, model=2, layerwise_axis="modle")
+    with pytest.raises(PlanError, match=r"no axis 'date'. Did you mean 'data'"):
+        Mesh(data=2, model=2, batch_axes=("date",))
 
 
 def test_questions_outside_of_the_mesh_are_refused() -> None:
