@@ -16,6 +16,7 @@ from parallel_params.comm.protocol import Communicator
 from parallel_params.comm.world import init
 from parallel_params.errors import ManagerClosed
 from parallel_params.nn.cell import Cell
+from parallel_params.nn.parallel.cell import axes_of
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
@@ -105,6 +106,7 @@ class ParameterManager(ManagerFacts):
         self._runtime: Runtime | None = build_runtime(
             self.plan, self.comm, self._parameters, optimizers, (groups, roles, node)
         )
+        self._runtime.backward.axes = axes_of(net)
         for each in optimizers:
             each.adopt("ParameterManager")
         self._course = Course(self.plan, self.comm, self._runtime.step, optimizers)

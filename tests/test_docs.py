@@ -7,21 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+LINKED = ["README.md", "CONTRIBUTING.md"]
+LINKED += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 # docs/parameter.md has a test of its own, tests/nn/test_docs_parameter.py.
-PAGES = ("README.md", "docs/how-it-works.md", "docs/operators.md")
-LINKED = (
-    *PAGES,
-    "docs/parameter.md",
-    "docs/running.md",
-    "docs/benchmarks.md",
-    "CONTRIBUTING.md",
-)
+TEXTS = {page: (ROOT / page).read_text() for page in LINKED}
+PAGES = [p for p in LINKED if p != "docs/parameter.md" and ">>>" in TEXTS[p]]
+PLANNING = [page for page in LINKED if "pparams plan " in TEXTS[page]]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_example_does_what_the_page_says(page: str) -> None:
     # A fence would be taken for expected output; a blank line ends it.
-    text = re.sub(r"^```.*$", "", (ROOT / page).read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^```.*$", "", TEXTS[page], flags=re.MULTILINE)
     parsed = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     assert parsed.examples
     said: list[str] = []
@@ -32,7 +29,7 @@ def test_every_example_does_what_the_page_says(page: str) -> None:
 
 @pytest.mark.parametrize("page", LINKED)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
+    text = TEXTS[page]
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
     broken = [
         target
@@ -43,13 +40,13 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.slow  # plans of thousands of ranks
-@pytest.mark.parametrize("page", [*PAGES[:2], "docs/running.md"])
+@pytest.mark.parametrize("page", PLANNING)
 def test_every_plan_that_a_page_asks_for_can_be_made(page: str) -> None:
     from typer.testing import CliRunner
 
     from parallel_params.cli.app import app
 
-    commands = re.findall(r"pparams (plan [^`#\n]*)", (ROOT / page).read_text())
+    commands = re.findall(r"pparams (plan [^`#\n]*)", TEXTS[page])
     assert commands
     for command in commands:
         words = command.replace("JOB", "digits").replace("[key=value ...]", "").split()

@@ -23,8 +23,9 @@ def agree_ok(comm: Communicator, error: BaseException | None) -> None:
         error: what went wrong on this rank, None if nothing did.
 
     Raises:
-        RankFailed: names the lowest rank with an error and its text. On a rank that
-            has an error of its own it is raised from that error.
+        RankFailed: names the lowest rank with an error and its text; one that only
+            learned of it (a `RankFailed`) comes last. On a rank that has an error of
+            its own it is raised from that error.
         BaseException: the error itself, if it is the same on every rank: then it is
             everybody's mistake and no rank's failure.
 
@@ -38,8 +39,11 @@ def agree_ok(comm: Communicator, error: BaseException | None) -> None:
         return
     if error is not None and len(set(answers)) == 1:
         raise error
-    first = failed[0]
-    others = f" (and ranks {failed[1:]})" if len(failed) > 1 else ""
+    # Who raised because another rank gave up has no cause of its own.
+    causes = [rank for rank in failed if not answers[rank].startswith("RankFailed:")]
+    causes = causes or failed
+    first = causes[0]
+    others = f" (and ranks {causes[1:]})" if len(causes) > 1 else ""
     raise RankFailed(
         f"rank {first} of {comm.size} failed{others}: {answers[first]}", rank=first
     ) from error

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from parallel_params.nn.parallel.axis import Axis
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.gatherer import Gatherer
 from parallel_params.runtime.grains import NO_SAMPLES, Grain, cut_batch, split_loss
@@ -47,6 +48,7 @@ class Backward:
 
     Attributes:
         num_absent: by parameter name, in how many grains no gradient arrived so far.
+        axes: along which cells of the net are cut; a grain is one pass for them.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Backward:
         ]
         self._views: dict[tuple[bool, int], list[Sink]] = {}
         self.num_absent: dict[str, int] = {}
+        self.axes: tuple[Axis, ...] = ()
 
     def run(
         self,
@@ -118,13 +121,13 @@ class Backward:
             flow = self._flow(sums.slot, is_streaming=is_last and whole is None)
             sinks = self._sinks(plain.slot, sums.slot, is_last, whole)
             with random.scope(*scope, "grain", self._first_grain + position):
+                used = grain if error is None else NO_SAMPLES
+                self._begin_grain(error)
                 try:
-                    used = grain if error is None else NO_SAMPLES
                     totals.append(self._run_grain(loss_fn, used, sinks, factor, flow))
                 except Exception as raised:
                     error = raised
-                finally:
-                    self._finish_grain(flow)
+                error = self._end_grain(error, flow)
             plain.close()
             if not is_last:
                 sums.close()
@@ -188,6 +191,28 @@ class Backward:
             arrived = frame.sweep(loss, Tensor.wrap(seed))
         self._fill_absent(arrived, sinks)
         return Total(float(value.reshape(())) * weight, weight)
+
+    def _begin_grain(self, error: Exception | None) -> None:
+        for axis in self.axes:
+            axis.rendezvous.begin()
+        if error is not None:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        for axis in self.axes:
+            axis.rendezvous.give_up()
+
+    def _end_grain(self, error: Exception | None, flow: Streams) -> Exception | None:
+        """Issue what is owed, and leave together with the ranks along every axis."""
+        if error is not None:
+            self._give_up()
+        self._finish_grain(flow)
+        for axis in self.axes:
+            other = axis.rendezvous.end()
+            if other is not None and error is None:
+                error = other
+                self._give_up()
+        return error
 
     def _finish_grain(self, flow: Streams) -> None:
         self._gatherer.end_forward()
