@@ -7,6 +7,7 @@ Importing it loads NumPy alone.
 from importlib import metadata as _metadata
 
 from parallel_params import errors, nn, ops, optim, plan
+from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.world import init
 from parallel_params.manager import ParameterManager
@@ -45,6 +46,7 @@ __version__ = _metadata.version("parallel-params")
 
 __all__ = [
     "ParameterManager",
+    "Checkpointer",
     "Parameter",
     "ParameterTuple",
     "Tensor",

@@ -140,3 +140,35 @@ class KernelsChanged(ParallelParamsError, RuntimeError):
     It may give other bits, so no step is taken with it. Remedy: `set_kernels` before
     the manager is made, and a new manager for another set.
     """
+
+
+class CheckpointError(ParallelParamsError, ValueError):
+    """A checkpoint cannot be read: it is missing, incomplete, foreign or too new.
+
+    Nothing of it has been loaded. The message names the file, what was expected there
+    and what was found.
+    """
+
+
+class CheckpointDamaged(CheckpointError):
+    """Bytes of a checkpoint are not those that were saved.
+
+    Cause: a disk, a copy that was cut short, somebody's editor. Remedy: load an earlier
+    checkpoint; `pparams ckpt verify` says which are whole.
+    """
+
+
+class CheckpointMismatch(CheckpointError):
+    """A checkpoint is whole, but not one of this net and optimizer.
+
+    The message names the first parameter or state that does not fit, and near names.
+    Remedy: build what was saved, or load weights alone, or with `strict=False`.
+    """
+
+
+class CheckpointNotSaved(ParallelParamsError, OSError):
+    """A checkpoint could not be written; those that were there are untouched.
+
+    Cause: a full disk, a folder without permission, a path that exists already. The
+    message has what the system says. Training may go on: no weight has changed.
+    """

@@ -10,6 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
+from parallel_params.checkpoint.managing import ManagerCheckpoints
 from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.ledger import Ledger
 from parallel_params.comm.protocol import Communicator
@@ -24,7 +25,6 @@ from parallel_params.plan.policy import Policy
 from parallel_params.runtime.backward import LossFunction, Total
 from parallel_params.runtime.build import Runtime, build_runtime
 from parallel_params.runtime.course import Course
-from parallel_params.runtime.facts import ManagerFacts
 from parallel_params.runtime.foreign import check_gradients, fill_views
 from parallel_params.runtime.nodes import mesh_on_nodes
 from parallel_params.runtime.opening import open_node, plan_for
@@ -44,7 +44,7 @@ from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
 
-class ParameterManager(ManagerFacts):
+class ParameterManager(ManagerCheckpoints):
     """Trains the parameters of a net on all ranks of a world as their flags say.
 
     Making one plans, agrees on the plan with all ranks, moves the parameters into

@@ -11,6 +11,7 @@ MAX_FUNCTION_LINES = 40
 # Rooms of one floor do not import each other, but for these.
 NEIGHBOURS = {
     ("optim", "nn"): "an optimizer is a Cell, as in MindSpore",
+    ("checkpoint", "runtime"): "a checkpoint is read from, and into, the arenas",
     ("nn", "optim"): "nn exports the optimizers under MindSpore's names",
 }
 # Third-party packages that only some places may load, see test_import.

@@ -74,6 +74,17 @@ class Record:
         """Return a list of texts."""
         return tuple(self._text(item, key) for item in self._items(key))
 
+    def mapping(self, key: str) -> dict[str, object]:
+        """Return an object within this one as it is, whatever its fields."""
+        value = self._value[key]
+        if not isinstance(value, dict):
+            raise self._wrong(value, key, "an object")
+        return value
+
+    def error(self, key: str, problem: str) -> PlanError:
+        """Return an error about a field, to be raised."""
+        return PlanError(f"{self._where}.{key}: {problem}")
+
     def record(self, key: str, keys: Sequence[str]) -> "Record":
         """Return an object within this one."""
         return Record(self._value[key], f"{self._where}.{key}", keys)

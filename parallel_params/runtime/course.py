@@ -49,6 +49,30 @@ class Course:
         self.norms: Mapping[object, float] = {}
 
     @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """Whose rates and counts these are."""
+        return self._optimizers
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether gradients of earlier batches wait for the next step."""
+        return bool(self._pending_weight)
+
+    @property
+    def num_good(self) -> int:
+        """Steps since a dynamic loss scale last moved."""
+        return self._num_good
+
+    def restore(
+        self, *, num_steps: int, num_skipped: int, num_good: int, loss_scale: float
+    ) -> None:
+        """Go on as after these steps; accumulated gradients are dropped."""
+        self.num_steps, self.num_skipped = num_steps, num_skipped
+        self._num_good, self.loss_scale = num_good, loss_scale
+        self._pending_weight = 0.0
+        self._step.forget()
+
+    @property
     def pending_factor(self) -> float:
         """What accumulated gradients were multiplied by; 1 if there are none."""
         return self.loss_scale if self._pending_weight else 1.0

@@ -155,6 +155,17 @@ def get_seed() -> int:
     return int(_state.stream.keys[0])
 
 
+def get_position() -> tuple[int, int]:
+    """Return this thread's seed, and how many streams were drawn since it was set."""
+    return get_seed(), _state.num_drawn
+
+
+def set_position(seed: int, num_drawn: int) -> None:
+    """Go on where `get_position` was asked; not inside of a `scope`."""
+    set_seed(seed)
+    _state.num_drawn = num_drawn
+
+
 def next_stream() -> Stream:
     """Return a stream of its own: a function of (seed, scope, how many before)."""
     ordinal = _state.num_drawn

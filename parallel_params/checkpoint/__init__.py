@@ -1,0 +1,1 @@
+"""Checkpoints: training state on disk that any world can load, and none can lose."""

@@ -1,0 +1,108 @@
+"""From a running manager to the draft of a checkpoint: what is to be saved of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from parallel_params.checkpoint.arrange import arrange_in_one
+from parallel_params.checkpoint.files import Files
+from parallel_params.checkpoint.live import parts_to_save
+from parallel_params.checkpoint.manifest import Manifest
+from parallel_params.checkpoint.saving import Contents, Draft
+from parallel_params.checkpoint.strict_json import canonical
+from parallel_params.checkpoint.tensors import tensors_of
+from parallel_params.checkpoint.training import capture
+from parallel_params.checkpoint.writers import OneWriter
+from parallel_params.comm.protocol import Communicator
+from parallel_params.errors import CheckpointNotSaved
+from parallel_params.plan.codec import encode
+from parallel_params.plan.plan import Plan
+from parallel_params.runtime.build import Runtime
+from parallel_params.runtime.course import Course
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remarks:
+    """What a caller wants to find again beside the training state.
+
+    Attributes:
+        cursor: samples that the world has consumed.
+        metric: how good the weights are; larger is better.
+        extras: anything of JSON's types.
+    """
+
+    cursor: int | None = None
+    metric: float | None = None
+    extras: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is saved: the inside of a manager on one rank."""
+
+    plan: Plan
+    comm: Communicator
+    runtime: Runtime
+    course: Course
+
+
+def make_draft(
+    source: Source, files: Files, target: Path, remarks: Remarks, *, serial: int
+) -> Draft:
+    """Describe a save of the state as it is now; nothing is written yet.
+
+    Args:
+        source: what is saved.
+        files: does what is done to the disk.
+        target: the folder that will be the checkpoint.
+        remarks: kept in the manifest.
+        serial: its number among those of its folder.
+
+    Raises:
+        CheckpointNotSaved: gradients wait for a step, or the remarks are no JSON.
+    """
+    plan, course = source.plan, source.course
+    if course.has_pending:
+        raise CheckpointNotSaved(
+            "gradients are accumulated and wait for a step; save after that step"
+        )
+    _check_remarks(remarks)
+    tensors = tensors_of(plan)
+    manifest = Manifest(
+        step=course.num_steps,
+        serial=serial,
+        layout="one",
+        files=(),
+        tensors=(),
+        training=capture(course),
+        cursor=remarks.cursor,
+        metric=remarks.metric,
+        extras=dict(remarks.extras),
+        plan=encode(plan),
+        written_by=f"parallel_params {metadata.version('parallel-params')}",
+    )
+    parts = parts_to_save(plan, source.comm.rank, source.runtime.arenas)
+    facts = {"format": "pt", "step": str(manifest.step)}
+    return Draft(
+        source.comm,
+        files,
+        target,
+        Contents(manifest=manifest, tensors=tensors),
+        [*parts],
+        OneWriter(arrange_in_one(tensors, facts)),
+    )
+
+
+def _check_remarks(remarks: Remarks) -> None:
+    cursor, metric = remarks.cursor, remarks.metric
+    if cursor is not None and (type(cursor) is not int or cursor < 0):
+        raise CheckpointNotSaved(f"cursor: expected samples from 0, got {cursor!r}")
+    if metric is not None and type(metric) not in (int, float):
+        raise CheckpointNotSaved(f"metric: expected a number, got {metric!r}")
+    try:
+        canonical({"metric": metric, "extras": dict(remarks.extras)})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointNotSaved(
+            f"metric and extras are kept as JSON, but {error}"
+        ) from error

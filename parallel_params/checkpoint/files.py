@@ -1,0 +1,95 @@
+"""The operations of the file system that a save consists of, one method for each.
+
+All that a save does to a disk goes through here, so a test can record every operation,
+stop at any of them, or let it fail. What has to come in which order is said in
+`saving.py`. Reading is not here.
+"""
+
+import os
+from pathlib import Path
+
+# Nobody outside of the group reads weights; the umask takes off more.
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Files:
+    """Does what it is told to the file system.
+
+    Raises:
+        OSError: any method, if the system refuses.
+    """
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder that does not exist yet, in one that does."""
+        path.mkdir(mode=FOLDER_MODE)
+
+    def create(self, path: Path) -> int:
+        """Make a file that does not exist yet and return a descriptor to write it."""
+        return os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, FILE_MODE
+        )
+
+    def open(self, path: Path) -> int:
+        """Return a descriptor to write parts of a file that exists."""
+        return os.open(path, os.O_WRONLY | _NO_LINKS)
+
+    def resize(self, descriptor: int, num_bytes: int) -> None:
+        """Give a file its length; what is not written of it reads as zeros."""
+        os.ftruncate(descriptor, num_bytes)
+
+    def write(self, descriptor: int, data: memoryview, offset: int) -> None:
+        """Write all of `data` at a place of a file."""
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+    def sync(self, descriptor: int) -> None:
+        """Push the content of a file to the disk."""
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Give a descriptor back."""
+        os.close(descriptor)
+
+    def sync_folder(self, path: Path) -> None:
+        """Push the names in a folder to the disk."""
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, path: Path, target: Path) -> None:
+        """Give a file or folder another name; a file there is replaced at once."""
+        path.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Take a file, or a link, out of its folder."""
+        path.unlink()
+
+    def remove_folder(self, path: Path) -> None:
+        """Take an empty folder out of the one it is in."""
+        path.rmdir()
+
+
+def write_file(files: Files, path: Path, content: bytes) -> None:
+    """Write a new file and push it to the disk; its name is not pushed."""
+    descriptor = files.create(path)
+    try:
+        files.write(descriptor, memoryview(content), 0)
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+
+
+def remove_tree(files: Files, path: Path) -> None:
+    """Take away a folder and all in it; links are removed, not followed."""
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            remove_tree(files, entry)
+        else:
+            files.remove(entry)
+    files.remove_folder(path)

@@ -1,0 +1,180 @@
+"""A checkpoint of any world, level and mesh goes on in any other, bit for bit."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+from odd_nets import OPTIMIZERS, policy_of
+from ranked import OnRanks, assert_on_all_ranks
+from saved_states import GRAINS, NUM_STEPS, make_manager, take_steps, tensors_in
+from small_nets import adamw, make_net
+
+from parallel_params import nn
+from parallel_params.comm.local import run_threads
+from parallel_params.comm.protocol import Communicator
+from parallel_params.manager import ParameterManager
+
+# Ranks, level, ranks per node; all of them under one optimizer.
+WORLDS = [
+    (num_ranks, level, per_node)
+    for num_ranks, per_node in [(1, None), (2, None), (3, 2), (4, 2)]
+    for level in range(4)
+]
+FEW_WORLDS = [(3, 2, 2), (4, 3, 2)]
+RUNS = [("adamw", *world) for world in [*WORLDS, (5, 3, 1), (8, 1, 4)]]
+RUNS += [
+    (name, *world) for name in OPTIMIZERS if name != "adamw" for world in FEW_WORLDS
+]
+LAST = NUM_STEPS + 2
+
+Reference = tuple[Path, Mapping[str, bytes], str, str]
+
+
+@pytest.fixture(scope="module")
+def references(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], Reference]:
+    """Save on one rank at level 0; return the hashes then and two steps later."""
+    folder = tmp_path_factory.mktemp("references")
+
+    @cache
+    def reference(optimizer: str) -> Reference:
+        def body(comm: Communicator) -> tuple[str, str]:
+            manager, net = make_manager(comm, 0, optimizer=optimizer)
+            take_steps(manager, net)
+            manager.save(folder / optimizer)
+            saved = manager.weights_hash()
+            take_steps(manager, net, LAST)
+            return saved, manager.weights_hash()
+
+        hashes = run_threads(1, body)[0]
+        return folder / optimizer, tensors_in(folder / optimizer), *hashes
+
+    return reference
+
+
+@pytest.mark.parametrize(("optimizer", "num_ranks", "level", "per_node"), RUNS)
+def test_every_world_loads_what_one_rank_saved_and_saves_the_same(
+    references: Callable[[str], Reference],
+    tmp_path: Path,
+    optimizer: str,
+    num_ranks: int,
+    level: int,
+    per_node: int | None,
+) -> None:
+    path, expected, saved_hash, _ = references(optimizer)
+
+    def body(comm: Communicator) -> str:
+        manager, _ = make_manager(
+            comm, level, seed=5, per_node=per_node, optimizer=optimizer
+        )
+        assert manager.load(path).notes == ()
+        manager.save(tmp_path / "again")
+        return manager.weights_hash()
+
+    assert run_threads(num_ranks, body) == [saved_hash] * num_ranks
+    assert tensors_in(tmp_path / "again") == expected
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "num_ranks", "level", "per_node"),
+    [run for run in RUNS if run[1] in (1, 2, 4)],
+)
+def test_a_continued_run_has_the_bits_of_the_run_that_never_stopped(
+    references: Callable[[str], Reference],
+    tmp_path: Path,
+    optimizer: str,
+    num_ranks: int,
+    level: int,
+    per_node: int | None,
+) -> None:
+    """Trained and saved in this world; continued at another level on other ranks."""
+    last_hash = references(optimizer)[3]
+
+    def save(comm: Communicator) -> None:
+        manager, net = make_manager(comm, level, per_node=per_node, optimizer=optimizer)
+        take_steps(manager, net)
+        manager.save(tmp_path / "saved")
+
+    def go_on(comm: Communicator) -> str:
+        manager, net = make_manager(comm, 3 - level, seed=5, optimizer=optimizer)
+        manager.load(tmp_path / "saved")
+        take_steps(manager, net, LAST)
+        return manager.weights_hash()
+
+    run_threads(num_ranks, save)
+    for others in {1, 4 // num_ranks}:
+        assert run_threads(others, go_on) == [last_hash] * others
+
+
+@pytest.mark.mpi
+def test_processes_go_on_from_what_threads_saved_and_the_other_way(
+    on_ranks: OnRanks, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def manage(comm: Communicator, level: int) -> tuple[ParameterManager, nn.Cell]:
+        net = make_net(comm.size + level)
+        policy = policy_of(level, grains=GRAINS, bucket_bytes=1 << 20)
+        return ParameterManager(net, adamw(net), comm=comm, policy=policy), net
+
+    def one_rank(comm: Communicator, path: Path) -> str:
+        manager, net = manage(comm, 0)
+        take_steps(manager, net)
+        manager.save(path)
+        take_steps(manager, net, LAST)
+        return manager.weights_hash()
+
+    def body(comm: Communicator) -> None:
+        if GRAINS % comm.size:
+            return
+        own = str(tmp_path_factory.mktemp("worlds"))
+        folder = Path(comm.all_gather_bytes(own.encode())[0].decode())
+        expected = ""
+        if comm.rank == 0:
+            expected = run_threads(1, lambda one: one_rank(one, folder / "0"))[0]
+        comm.barrier()
+        found = []
+        for before, level in ((0, 3), (3, 1)):
+            manager, net = manage(comm, level)
+            manager.load(folder / str(before))
+            manager.save(folder / str(level))
+            take_steps(manager, net, LAST)
+            found.append(manager.weights_hash())
+        ok = comm.rank > 0 or found == [expected] * 2
+        assert_on_all_ranks(comm, ok, f"{found}, {expected}")
+
+    on_ranks(body)
+
+
+def test_ranks_of_a_node_read_its_shared_weights_once_together(
+    references: Callable[[str], Reference],
+) -> None:
+    """Two nodes of two ranks read twice what one rank alone reads."""
+    path = references("adamw")[0]
+
+    def body(comm: Communicator, per_node: int) -> int:
+        manager, _ = make_manager(comm, 1, per_node=per_node)
+        return manager.load(path, weights_only=True).bytes_read
+
+    alone = run_threads(1, lambda comm: body(comm, 1))[0]
+    read = run_threads(4, lambda comm: body(comm, 2))
+    assert all(num_bytes > 0 for num_bytes in read)
+    assert read[0] + read[1] == read[2] + read[3] == alone
+
+
+def test_policy_of_saves_is_not_one_of_loads(tmp_path: Path) -> None:
+    """Buckets, thresholds and transports may all be others."""
+
+    def save(comm: Communicator) -> str:
+        manager, net = make_manager(comm, 2)
+        take_steps(manager, net)
+        manager.save(tmp_path / "saved")
+        return manager.weights_hash()
+
+    def load(comm: Communicator) -> str:
+        policy = policy_of(3, bucket_bytes=1, transport="messages")
+        manager, _ = make_manager(comm, seed=5, policy=policy)
+        manager.load(tmp_path / "saved")
+        return manager.weights_hash()
+
+    assert run_threads(4, save)[0] == run_threads(2, load)[0]
