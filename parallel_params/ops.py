@@ -95,6 +95,7 @@ from parallel_params.tensor.ops.extreme import (
     std,
     var,
 )
+from parallel_params.tensor.ops.gated import swiglu
 from parallel_params.tensor.ops.indexing import (
     gather,
     gather_elements,
@@ -127,6 +128,7 @@ from parallel_params.tensor.ops.reduction import (
     mean,
     sum,
 )
+from parallel_params.tensor.ops.rotary import rotary
 from parallel_params.tensor.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -217,6 +219,8 @@ __all__ = [
     "embedding",
     "dropout",
     "scaled_dot_product_attention",
+    "rotary",
+    "swiglu",
     "layer_norm",
     "rms_norm",
     "conv1d",

@@ -17,10 +17,12 @@ from parallel_params.nn.layers.activation import (
     Tanh,
     get_activation,
 )
+from parallel_params.nn.layers.attention import MultiheadAttention, RotaryEmbedding
 from parallel_params.nn.layers.basic import Dense, Dropout, Flatten, Identity
 from parallel_params.nn.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from parallel_params.nn.layers.conv import Conv1d, Conv2d
 from parallel_params.nn.layers.embedding import Embedding
+from parallel_params.nn.layers.feed_forward import FeedForward, SwiGLU
 from parallel_params.nn.layers.norm import LayerNorm, RMSNorm
 from parallel_params.nn.layers.pool import (
     AdaptiveAvgPool1d,
@@ -29,6 +31,10 @@ from parallel_params.nn.layers.pool import (
     AvgPool2d,
     MaxPool1d,
     MaxPool2d,
+)
+from parallel_params.nn.layers.transformer import (
+    TransformerBlock,
+    TransformerEncoderLayer,
 )
 from parallel_params.nn.loss import CrossEntropyLoss, MSELoss
 from parallel_params.nn.parameter import Parameter, ParameterTuple
@@ -78,6 +84,12 @@ __all__ = [
     "Embedding",
     "LayerNorm",
     "RMSNorm",
+    "MultiheadAttention",
+    "RotaryEmbedding",
+    "FeedForward",
+    "SwiGLU",
+    "TransformerBlock",
+    "TransformerEncoderLayer",
     "Conv1d",
     "Conv2d",
     "MaxPool1d",

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from parallel_params import ops
 from parallel_params import tensor as pt
 from parallel_params.tensor import DType, Tensor, random, value_and_grad
-from parallel_params.tensor.ops.attention import self_attention
 from parallel_params.tensor.ops.attention_plain import plain_attention
+from parallel_params.tensor.ops.self_attention import self_attention
 from parallel_params.tensor.tape import Array
 
 attend = ops.scaled_dot_product_attention

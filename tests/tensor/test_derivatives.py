@@ -8,6 +8,8 @@ import pytest
 from parallel_params import ops
 from parallel_params.tensor import Tensor, float32, float64, random
 from parallel_params.tensor.gradcheck import check_grad
+from parallel_params.tensor.ops.self_attention import self_attention
+from parallel_params.tensor.rotary_kernels import rotary_table
 from parallel_params.tensor.tape import Array
 
 
@@ -39,6 +41,8 @@ IDS = Tensor([[2, 0], [2, 1]])
 ATTENTION = ops.scaled_dot_product_attention
 # The second query sees nothing.
 SEEN = Tensor(np.arange(12).reshape(3, 4) % 4 < [[1], [0], [3]])
+WIDE = _away_from_kinks(2, 3, 4, 4, seed=5)
+FLOAT64 = np.dtype(np.float64)
 NOT_2 = (IDS != 2).astype(float64).expand_dims(-1)
 IMAGE = _away_from_kinks(2, 4, 5, 6, seed=5)
 SERIES = _away_from_kinks(2, 4, 7, seed=6)
@@ -205,6 +209,14 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
         lambda q, k, v: _with_fixed_draws(ATTENTION, q, k, v, None, 0.4),
         (CUBE, CUBE * 0.5, CUBE),
     ),
+    "self attention": (lambda x: self_attention(x, 1, is_causal=True), (WIDE,)),
+    "self attention, turned": (
+        lambda x: self_attention(x, 1, turns=rotary_table(3, 4, 100.0, FLOAT64)),
+        (WIDE,),
+    ),
+    "rotary": (lambda x: ops.rotary(x, X[:, :2], Y[:, :2]), (CUBE,)),
+    "swiglu": (ops.swiglu, (CUBE,)),
+    "swiglu of columns": (lambda x: ops.swiglu(x, 0), (CUBE,)),
     "dropout": (lambda x: ops.dropout(x, 0.4, seed=1), (X,)),
     "embedding": (lambda x: ops.embedding(IDS, x), (X,)),
     "embedding with padding": (lambda x: ops.embedding(IDS, x, -1) * NOT_2, (X,)),

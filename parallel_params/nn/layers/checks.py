@@ -24,3 +24,16 @@ def checked_number(setting: str, value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{setting} is a number, not {value!r}")
     return float(value)
+
+
+def checked_chance(setting: str, value: object) -> float:
+    """Return `value` as a chance that may be 0 but not 1.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it does not lie in [0, 1).
+    """
+    chance = checked_number(setting, value)
+    if not 0.0 <= chance < 1.0:
+        raise ValueError(f"{setting} lies in [0, 1), not at {chance}")
+    return chance

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from parallel_params.tensor import kernels, tape
+from parallel_params.tensor import activation_kernels, kernels, tape
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.elementwise import as_float, erf
 from parallel_params.tensor.tape import Array
@@ -111,22 +111,33 @@ def _tanh_gelu(a: Tensor) -> Tensor:
     if tape.is_nested():
         cubic = a * a * a * kernels.GELU_CUBIC
         return a * 0.5 * (1.0 + tanh((a + cubic) * kernels.SQRT_2_OVER_PI))
+    return _with_slope(a, kernels.gelu)
+
+
+def _with_slope(
+    a: Tensor, kernel: Callable[[Array, Array, Array | None], None]
+) -> Tensor:
+    """Apply a kernel that makes the derivative in forward."""
     array = np.ascontiguousarray(a._array)
     out = np.empty_like(array)
     slope = np.empty_like(array)  # costs nothing until it is written to
-    kernels.gelu(array, out, None if a._node is None else slope)
+    kernel(array, out, None if a._node is None else slope)
     shape = a._array.shape
     return result(
         out.reshape(shape),
         (a,),
-        lambda g: (np.multiply(g, slope).reshape(shape),),
+        lambda g: (np.multiply(g.reshape(array.shape), slope).reshape(shape),),
     )
 
 
 def silu(x: Operand) -> Tensor:
     """Return x * sigmoid(x)."""
     a = as_float(x, "silu")
-    return a * sigmoid(a)
+    if a._array.itemsize == 2:
+        return cast(silu(cast(a, np.dtype(np.float32))), a._array.dtype)
+    if tape.is_nested():
+        return a * sigmoid(a)
+    return _with_slope(a, activation_kernels.silu)
 
 
 def softplus(x: Operand) -> Tensor:

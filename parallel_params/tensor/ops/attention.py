@@ -63,7 +63,7 @@ def scaled_dot_product_attention(
         q, k, v = (cast(t, single) for t in (q, k, v))
         bias = None if bias is None else cast(bias, single)
     factor = 1.0 / math.sqrt(max(1, q.shape[-1])) if scale is None else scale
-    keep = _keep(dropout_p, scores)
+    keep = keeps(dropout_p, scores)
     if tape.is_nested() or (bias is not None and bias._node is not None):
         out = plain_attention(q, k, v, bias, is_causal, factor, keep, 1.0 - dropout_p)
         return cast(out, dtype)
@@ -77,19 +77,19 @@ def scaled_dot_product_attention(
     return cast(_fused(q, k, v, scheme), dtype)
 
 
-def _keep(dropout_p: float, scores: tuple[int, ...]) -> Keeps | None:
+def keeps(dropout_p: float, scores: tuple[int, ...]) -> Keeps | None:
     """Return what makes the mask of a tile: a function of its place alone."""
     if not dropout_p:
         return None
     stream = random.next_stream()
     heads, queries, keys = (1, *scores)[-3:] if len(scores) == 2 else scores[-3:]
 
-    def keeps(batch: int, head: int, rows: slice) -> NDArray[np.bool_]:
+    def kept(batch: int, head: int, rows: slice) -> NDArray[np.bool_]:
         first = (batch * heads + head) * queries
         start, stop = (first + rows.start) * keys, (first + rows.stop) * keys
         return stream.bernoulli(start, stop, 1.0 - dropout_p).reshape(-1, keys)
 
-    return keeps
+    return kept
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, scheme: Scheme) -> Tensor:
@@ -98,7 +98,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, scheme: Scheme) -> Tensor:
         shapes.heads_of(k._array),
         shapes.heads_of(v._array),
     )
-    out, logs = _attend(heads, scheme)
+    out, logs = attend(heads, scheme)
 
     def vjp(g: Array) -> tuple[Array, Array, Array]:
         dq, dk, dv = (np.empty_like(part) for part in heads)
@@ -110,7 +110,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, scheme: Scheme) -> Tensor:
     return result(out.reshape(shape), (q, k, v), vjp)
 
 
-def _attend(heads: Heads, scheme: Scheme) -> tuple[Array, Array]:
+def attend(heads: Heads, scheme: Scheme) -> tuple[Array, Array]:
     """Return attention, and the logarithms that its sweep needs."""
     q, _, v = heads
     batch, num, queries, _ = q.shape
@@ -119,52 +119,3 @@ def _attend(heads: Heads, scheme: Scheme) -> tuple[Array, Array]:
     logs = np.empty((batch, num, queries), q.dtype)
     kernels.attention(heads, scheme, out, logs)
     return out, logs
-
-
-def self_attention(
-    packed: Tensor,
-    num_kv_heads: int,
-    bias: Array | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-) -> Tensor:
-    """Return attention within sequences, whose projections lie side by side.
-
-    This is what layers use: nothing is taken apart or put together, forward or back.
-
-    Args:
-        packed: [batch, positions, heads, width], float32 or float64: the heads of the
-            queries, then those of the keys, then those of the values.
-        num_kv_heads: how many are the keys', and the values'.
-        bias: as of `Scheme`.
-        dropout_p: chance of a probability to become zero, in [0, 1).
-        is_causal: whether a position sees only itself and those before.
-
-    Returns:
-        [batch, positions, heads of the queries, width].
-    """
-    array = packed._array
-    batch, length, num, width = array.shape
-    num -= 2 * num_kv_heads
-    scheme = Scheme(
-        scale=1.0 / math.sqrt(width),
-        is_causal=is_causal,
-        bias=bias,
-        keeps=_keep(dropout_p, (batch, num, length, length)),
-        keep_prob=1.0 - dropout_p,
-    )
-
-    def parts(whole: Array) -> Heads:
-        by_head = whole.transpose(0, 2, 1, 3)
-        stop = num + num_kv_heads
-        return by_head[:, :num], by_head[:, num:stop], by_head[:, stop:]
-
-    out, logs = _attend(parts(array), scheme)
-
-    def vjp(g: Array) -> tuple[Array]:
-        upper = g.transpose(0, 2, 1, 3)
-        grad = np.empty(array.shape, array.dtype)
-        kernels.attention_grads(upper, parts(array), scheme, out, logs, parts(grad))
-        return (grad,)
-
-    return result(out.transpose(0, 2, 1, 3), (packed,), vjp)

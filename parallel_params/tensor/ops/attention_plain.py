@@ -68,8 +68,12 @@ def plain_attention(
         parts = [keep(b, h, rows) for b in range(num) for h in range(heads)]
         kept = np.concatenate(parts) if parts else np.zeros(0, np.bool_)
         p = masked(p, kept.reshape(p.shape), 1.0 / keep_prob)
-    out = matmul(_grouped(p, v), v)
-    return out.reshape((*q.shape[:-1], v.shape[-1]))
+    return weighted(p, v)
+
+
+def weighted(p: Tensor, v: Tensor) -> Tensor:
+    """Return the sums of values that every query weighs by its probabilities."""
+    return matmul(_grouped(p, v), v).reshape((*p.shape[:-1], v.shape[-1]))
 
 
 def _grouped(x: Tensor, k: Tensor) -> Tensor:
