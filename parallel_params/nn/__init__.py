@@ -44,16 +44,28 @@ from parallel_params.nn.wrap import TrainOneStepCell, WithLossCell
 
 if TYPE_CHECKING:
     from parallel_params.optim import (
+        EMA,
+        FTRL,
         LARS,
         SGD,
+        SOAP,
+        Adadelta,
         AdaFactor,
+        Adagrad,
         Adam,
+        AdaMax,
         AdamW,
         AdamWeightDecay,
         Lamb,
+        Lion,
         Momentum,
         Muon,
+        NAdam,
         Optimizer,
+        RAdam,
+        RMSProp,
+        Rprop,
+        ScheduleFreeAdamW,
     )
 
 _OPTIMIZERS = (
@@ -67,6 +79,18 @@ _OPTIMIZERS = (
     "LARS",
     "AdaFactor",
     "Muon",
+    "SOAP",
+    "Adagrad",
+    "Adadelta",
+    "RMSProp",
+    "Rprop",
+    "FTRL",
+    "AdaMax",
+    "NAdam",
+    "RAdam",
+    "Lion",
+    "ScheduleFreeAdamW",
+    "EMA",
 )
 
 __all__ = [
@@ -121,6 +145,18 @@ __all__ = [
     "LARS",
     "AdaFactor",
     "Muon",
+    "SOAP",
+    "Adagrad",
+    "Adadelta",
+    "RMSProp",
+    "Rprop",
+    "FTRL",
+    "AdaMax",
+    "NAdam",
+    "RAdam",
+    "Lion",
+    "ScheduleFreeAdamW",
+    "EMA",
 ]
 
 

@@ -5,14 +5,15 @@ from parallel_params.optim.checks import check_beta, check_eps, check_flag
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.rates import RateLike
 from parallel_params.optim.rules.adam import AdamRule, AdamWeightDecayRule, AdamWRule
+from parallel_params.optim.rules.amsgrad import AmsGradRule
 
 
 class Adam(Optimizer):
     """Adam with L2 regularisation, as `mindspore.nn.Adam`.
 
-    State: `moment1`, `moment2`; and `beta1_power`, `beta2_power`, which are shown for
-    MindSpore's sake and follow from `global_step`. eps is not corrected for the bias of
-    the second moment; in PyTorch's Adam it is.
+    State: `moment1`, `moment2`, with `use_amsgrad` also `vhat`; and `beta1_power`,
+    `beta2_power`, which are shown for MindSpore's sake and follow from `global_step`.
+    eps is not corrected for the bias of the second moment; in PyTorch's Adam it is.
 
     Args:
         params: see `Optimizer`.
@@ -24,10 +25,12 @@ class Adam(Optimizer):
         use_nesterov: look ahead along the first moment.
         weight_decay: added to the gradient, times the weight.
         loss_scale: see `Optimizer`.
+        use_amsgrad: divide by the largest second moment so far.
 
     Raises:
         TypeError: a beta or eps is no float (an int neither), or a flag is no bool.
-        ValueError: a beta is not between 0 and 1, or eps not above 0.
+        ValueError: a beta is not between 0 and 1, eps not above 0, or `use_nesterov`
+            and `use_amsgrad` are asked for together.
     """
 
     beta1_power: Parameter
@@ -44,15 +47,25 @@ class Adam(Optimizer):
         use_nesterov: bool = False,
         weight_decay: float = 0.0,
         loss_scale: float = 1.0,
+        *,
+        use_amsgrad: bool = False,
     ) -> None:
         check_flag("use_locking", use_locking)
+        rule: AdamRule | AmsGradRule = AdamRule(
+            beta1=check_beta("beta1", beta1),
+            beta2=check_beta("beta2", beta2),
+            eps=check_eps("eps", eps),
+            use_nesterov=check_flag("use_nesterov", use_nesterov),
+        )
+        if check_flag("use_amsgrad", use_amsgrad):
+            if use_nesterov:
+                raise ValueError(
+                    "Adam takes use_nesterov or use_amsgrad, not both: no paper says "
+                    "what that would be"
+                )
+            rule = AmsGradRule(beta1=beta1, beta2=beta2, eps=eps)
         super().__init__(
-            AdamRule(
-                beta1=check_beta("beta1", beta1),
-                beta2=check_beta("beta2", beta2),
-                eps=check_eps("eps", eps),
-                use_nesterov=check_flag("use_nesterov", use_nesterov),
-            ),
+            rule,
             params,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -111,7 +124,7 @@ class AdamWeightDecay(Optimizer):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay and corrected biases, as `torch.optim.AdamW`.
 
-    State: `moment1`, `moment2`.
+    State: `moment1`, `moment2`, with `amsgrad` also `vhat`.
 
     Args:
         params: see `Optimizer`.
@@ -120,9 +133,10 @@ class AdamW(Optimizer):
         beta2: memory of the second moment.
         eps: added to the root of the corrected second moment.
         weight_decay: taken off the weight, times the weight and the learning rate.
+        amsgrad: divide by the largest second moment so far.
 
     Raises:
-        TypeError: a beta or eps is no float (an int neither).
+        TypeError: a beta or eps is no float (an int neither), or a flag no bool.
         ValueError: a beta is not between 0 and 1, or eps not above 0.
     """
 
@@ -134,13 +148,18 @@ class AdamW(Optimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        amsgrad: bool = False,
     ) -> None:
+        rule: AdamWRule | AmsGradRule = AdamWRule(
+            beta1=check_beta("beta1", beta1),
+            beta2=check_beta("beta2", beta2),
+            eps=check_eps("eps", eps),
+        )
+        if check_flag("amsgrad", amsgrad):
+            rule = AmsGradRule(beta1=beta1, beta2=beta2, eps=eps, is_decoupled=True)
         super().__init__(
-            AdamWRule(
-                beta1=check_beta("beta1", beta1),
-                beta2=check_beta("beta2", beta2),
-                eps=check_eps("eps", eps),
-            ),
+            rule,
             params,
             learning_rate=learning_rate,
             weight_decay=weight_decay,

@@ -90,3 +90,30 @@ def check_float(what: str, value: object) -> float:
     if not isinstance(value, float):
         raise TypeError(f"{what} must be a float, not {value!r}")
     return value
+
+
+def check_fraction(what: str, value: object) -> float:
+    """Return `value` as a float, from 0 to 1, both included.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it lies outside.
+    """
+    number = check_number(what, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{what} must lie from 0 to 1, not {value!r}")
+    return number
+
+
+def check_count(what: str, value: object, *, least: int) -> int:
+    """Return `value` if it is a whole number, `least` or more.
+
+    Raises:
+        TypeError: it is no int; True and False are none either.
+        ValueError: it is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{what} must be {least} or more, not {value!r}")
+    return value

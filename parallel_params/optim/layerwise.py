@@ -5,7 +5,6 @@ Both scale the step of every parameter to the norm of its weights.
 
 from collections.abc import Callable
 
-from parallel_params.nn.cell import Cell
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.checks import (
     check_beta,
@@ -16,10 +15,15 @@ from parallel_params.optim.checks import (
 )
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.rates import RateLike
-from parallel_params.optim.rule import ELEMENT, Rule, is_plain_rule
+from parallel_params.optim.rule import (
+    ELEMENT,
+    Rule,
+    is_evaluated_rule,
+    is_plain_rule,
+)
 from parallel_params.optim.rules.lamb import LambRule
 from parallel_params.optim.rules.lars import LarsRule
-from parallel_params.optim.settings import Settings
+from parallel_params.optim.wrapper import Wrapper
 
 
 class Lamb(Optimizer):
@@ -67,7 +71,7 @@ def is_no_norm_or_bias(parameter: Parameter) -> bool:
     return "LayerNorm" not in parameter.name and "bias" not in parameter.name
 
 
-class LARS(Optimizer):
+class LARS(Wrapper):
     """Another optimizer, its gradients scaled to the weights, as `mindspore.nn.LARS`.
 
     It takes over the parameters, groups, rates, steps and state of that optimizer,
@@ -97,8 +101,6 @@ class LARS(Optimizer):
         use_clip: bool = False,
         lars_filter: Callable[[Parameter], bool] = is_no_norm_or_bias,
     ) -> None:
-        # Not by Optimizer's: rates and steps are those of the optimizer inside.
-        Cell.__init__(self, auto_prefix=False)
         rule = LarsRule(
             inner=_check_wrappable(optimizer),
             epsilon=check_not_negative("epsilon", check_float("epsilon", epsilon)),
@@ -107,29 +109,7 @@ class LARS(Optimizer):
             ),
             use_clip=check_flag("use_clip", use_clip),
         )
-        settings = [
-            Settings(
-                group=optimizer.settings(index).group,
-                weight_decay=optimizer.settings(index).weight_decay,
-                is_adapted=bool(lars_filter(parameter)),
-            )
-            for index, parameter in enumerate(optimizer.parameters)
-        ]
-        self._loss_scale = optimizer.loss_scale
-        self.global_step = optimizer.global_step
-        self._bind(rule, optimizer.parameters, settings)
-        self._take_state(optimizer)
-        optimizer.adopt("LARS")
-        self.opt = optimizer
-        self._is_built = True
-
-    def rates(self, step: int) -> tuple[float, ...]:
-        """Return the learning rate of every group at the 0-based `step`."""
-        return self.opt.rates(step)
-
-    def advance(self) -> None:
-        """Count a step, in the optimizer inside."""
-        self.opt.advance()
+        super().__init__(optimizer, rule, is_adapted=lars_filter)
 
 
 def _check_wrappable(optimizer: object) -> Rule:
@@ -144,6 +124,11 @@ def _check_wrappable(optimizer: object) -> Rule:
         raise TypeError(
             f"LARS cannot wrap {type(optimizer).__name__}, whose rule needs whole "
             "parameters itself; wrap SGD, Momentum or one of the Adams"
+        )
+    if is_evaluated_rule(rule):
+        raise TypeError(
+            f"LARS cannot wrap {type(optimizer).__name__}, which has other weights to "
+            "evaluate with; wrap LARS instead, as in EMA(LARS(...))"
         )
     optimizer.check_adoptable()
     return rule

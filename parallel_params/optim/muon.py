@@ -9,6 +9,7 @@ from parallel_params.optim.checks import (
     check_number,
     check_positive,
 )
+from parallel_params.optim.matrices import check_matrices
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.rates import RateLike
 from parallel_params.optim.rules.muon import (
@@ -71,13 +72,7 @@ class Muon(Optimizer):
             learning_rate=learning_rate,
             weight_decay=weight_decay,
         )
-        for p in self.parameters:
-            if len(p.shape) != 2:
-                raise ValueError(
-                    f"Muon moves matrices, and parameter {p.name!r} has the shape "
-                    f"{p.shape}; give all that are not of two dims to a second "
-                    "optimizer, such as AdamW"
-                )
+        check_matrices("Muon", self.parameters)
 
 
 def _check_coefficients(values: Sequence[float]) -> Coefficients:

@@ -5,7 +5,8 @@ they are, with state arrays of its own. Adopted by a `ParameterManager` it only 
 what is to be done; the manager keeps the state, sharded, and calls the rule.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from parallel_params.optim.checks import check_not_negative, check_positive
 from parallel_params.optim.gradients import check_gradients
 from parallel_params.optim.groups import read_groups
 from parallel_params.optim.rates import RateLike, make_rates
-from parallel_params.optim.rule import AnyRule, Slots, slots_of
+from parallel_params.optim.rule import AnyRule, Slots, is_evaluated_rule, slots_of
 from parallel_params.optim.settings import Settings
 from parallel_params.optim.state import allocate, state_name
+from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
 __all__ = ["Optimizer", "Settings"]
@@ -200,6 +202,31 @@ class Optimizer(Cell):
             )
         self.advance()
         return (True,) * len(arrays)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Put the weights to evaluate with in the place of the weights for a while.
+
+        For most rules both are the same. Afterwards the weights are the bits they were,
+        so what is written to them inside is lost.
+
+        Raises:
+            ManagedOptimizerError: a manager has adopted the optimizer; it has a method
+                of this name.
+        """
+        self._refuse_if_owned("show the weights to evaluate with")
+        kept: list[Array] = []
+        if is_evaluated_rule(self._rule) and self.num_steps:
+            kept = [parameter.asnumpy().copy() for parameter in self.parameters]
+            for index, parameter in enumerate(self.parameters):
+                weight = parameter.asnumpy()
+                state = {k: v.asnumpy() for k, v in self.state_of(index).items()}
+                weight[...] = self._rule.evaluation(weight, state).astype(weight.dtype)
+        try:
+            yield
+        finally:
+            for parameter, values in zip(self.parameters, kept, strict=False):
+                parameter.asnumpy()[...] = values
 
     # ---- what it shows as a cell
 

@@ -212,6 +212,23 @@ class RoundRule(Protocol):
         ...
 
 
+class EvaluatedRule(Protocol):
+    """What a rule of either kind has, if its weights are not those to evaluate with."""
+
+    def evaluation(self, weight: Array, state: Mapping[str, Array]) -> Array:
+        """Return the weights to evaluate with; change nothing.
+
+        Args:
+            weight: a part as `update` or `moves` gets it.
+            state: of that part.
+
+        Returns:
+            An array of the shape of `weight`, of any floating-point type; a view of
+            the state will do.
+        """
+        ...
+
+
 AnyRule: TypeAlias = Rule | RoundRule
 
 
@@ -223,6 +240,11 @@ def is_round_rule(rule: object) -> TypeGuard[RoundRule]:
 def is_plain_rule(rule: object) -> TypeGuard[Rule]:
     """Whether a rule moves what it gets in one call."""
     return hasattr(rule, "update")
+
+
+def is_evaluated_rule(rule: object) -> TypeGuard[EvaluatedRule]:
+    """Whether a rule has other weights to evaluate with."""
+    return hasattr(rule, "evaluation")
 
 
 def slots_of(rule: AnyRule, shape: Shape) -> Slots:

@@ -8,7 +8,21 @@ from small_parameters import parameters
 
 from parallel_params import nn
 from parallel_params.nn.parameter import Parameter
-from parallel_params.optim import SGD, Adam, AdamWeightDecay, Momentum, Optimizer
+from parallel_params.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdaMax,
+    AdamW,
+    AdamWeightDecay,
+    Momentum,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSProp,
+    Rprop,
+)
 from parallel_params.tensor.tensor import Tensor
 
 # MindSpore forms 1 - beta2 in float32, 1.3e-5 off 0.001, and the powers of beta too; so
@@ -71,6 +85,59 @@ GOLDEN: dict[str, tuple[Make, int, tuple[float, float], tuple[float, float]]] = 
         (-0.255349, 0.714936),
         (-0.255368, 0.714929),
     ),
+    "Adagrad": (
+        lambda p: Adagrad(p, learning_rate=0.1),
+        3,
+        (0.778851, 1.773458),
+        (0.772407, 1.772036),
+    ),
+    "RMSProp": (lambda p: RMSProp(p, 0.1), 3, (0.7, 1.516435), (0.418861, 1.365425)),
+}
+
+# PyTorch 2.13 in float64, gradients [1, -2] and [3, 4], times -0.5 in the second step
+# of three.
+TORCH: dict[str, tuple[Make, tuple[float, float], tuple[float, float]]] = {
+    "Adagrad": (
+        lambda p: Adagrad(p, 0.2, 0.1, weight_decay=0.2),
+        (0.863602838, 2.090283415),
+        (0.871338075, 1.866748384),
+    ),
+    "Adadelta": (
+        lambda p: Adadelta(p, 0.5, 0.8, 1e-3, weight_decay=0.2),
+        (0.940585637, 2.039506061),
+        (0.946558634, 1.944930772),
+    ),
+    "Adamax, without eps": (
+        lambda p: AdaMax(p, 0.1, 0.8, 0.99, 1e-30, 0.2),
+        (0.811319471, 2.133170031),
+        (0.824468831, 1.820545796),
+    ),
+    "NAdam": (
+        lambda p: NAdam(p, 0.1, 0.8, 0.99, 0.1, 0.2),
+        (0.83439494, 2.109055717),
+        (0.842050167, 1.835548298),
+    ),
+    "NAdam, decoupled": (
+        lambda p: NAdam(p, 0.1, 0.8, 0.99, 0.1, 0.2, 0.1, True),
+        (0.805197684, 2.024953501),
+        (0.796287894, 1.736283835),
+    ),
+    "RAdam, not rectified": (
+        lambda p: RAdam(p, 0.1, 0.8, 0.99, 0.1, 0.2),
+        (0.775907104, 2.210903461),
+        (0.446362477, 1.222269581),
+    ),
+    "AdamW, amsgrad": (
+        lambda p: AdamW(p, 0.1, 0.8, 0.9, 0.1, 0.2, amsgrad=True),
+        (0.782701747, 2.049023458),
+        (0.771645131, 1.711344729),
+    ),
+    "Adam, amsgrad, without eps": (
+        lambda p: Adam(p, 0.1, 0.8, 0.9, 1e-30, weight_decay=0.2, use_amsgrad=True),
+        (0.789130455, 2.134056279),
+        (0.808365239, 1.802287163),
+    ),
+    "Rprop": (lambda p: Rprop(p, 0.1), (0.85, 2.15), (0.85, 1.85)),
 }
 
 
@@ -92,6 +159,27 @@ def test_weights_move_as_in_mindspore(name: str) -> None:
     tolerance = ADAM if "Adam" in name else SHOWN
     np.testing.assert_allclose(a.asnumpy(), want_a, rtol=0, atol=tolerance)
     np.testing.assert_allclose(b.asnumpy(), want_b, rtol=0, atol=tolerance)
+
+
+def scaled(values: list[int], factor: float, dtype: type) -> Tensor:
+    return Tensor(np.array([factor * value for value in values], dtype))
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_move_as_in_pytorch(name: str, dtype: type) -> None:
+    make, *wants = TORCH[name]
+    params = [
+        Parameter(Tensor(np.array([1.0, 2.0], dtype)), name=letter) for letter in "ab"
+    ]
+    optimizer = make(params)
+    for factor in (1.0, -0.5, 1.0):
+        for_a, for_b = ([1, -2], [3, 4])
+        optimizer((scaled(for_a, factor, dtype), scaled(for_b, factor, dtype)))
+    for p, want in zip(params, wants, strict=True):
+        assert p.asnumpy().dtype == dtype
+        tolerance = 1e-9 if dtype is np.float64 else SHOWN
+        np.testing.assert_allclose(p.asnumpy(), want, rtol=0, atol=tolerance)
 
 
 def test_nesterov_of_momentum_changes_nothing_and_says_so() -> None:

@@ -1,6 +1,6 @@
 """`torch.optim` as an oracle, in float64, where torch is installed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -8,12 +8,19 @@ import pytest
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim import (
     SGD,
+    Adadelta,
     AdaFactor,
+    Adagrad,
     Adam,
+    AdaMax,
     AdamW,
     Momentum,
     Muon,
+    NAdam,
     Optimizer,
+    RAdam,
+    RmsPropRule,
+    Rprop,
 )
 from parallel_params.tensor.tensor import Tensor
 
@@ -93,6 +100,109 @@ CASES |= {
         {"eps": (None, 0.1), "d": 1.05, "beta2_decay": -0.7},
     ),
 }
+
+# MindSpore's RMSProp starts from 1 and has eps under the root; the rule can do both.
+RMS = {"decay": 0.8, "eps": NO_EPS, "initial": 0.0}
+
+
+def rmsprop(momentum: float, *, is_centered: bool) -> Callable[..., Optimizer]:
+    rule = RmsPropRule(momentum=momentum, centered=is_centered, **RMS)
+    return lambda p: Optimizer(rule, p, learning_rate=0.1, weight_decay=0.1)
+
+
+RMS_THERE: dict[str, object] = {
+    "lr": 0.1,
+    "alpha": 0.8,
+    "eps": 1e-15,
+    "weight_decay": 0.1,
+}
+CASES |= {
+    "Adagrad": (
+        lambda p: Adagrad(p, 0.2, 0.1, weight_decay=0.2),
+        "Adagrad",
+        {"lr": 0.1, "initial_accumulator_value": 0.2, "weight_decay": 0.2},
+    ),
+    "Adadelta": (
+        lambda p: Adadelta(p, 0.5, 0.8, 1e-3, weight_decay=0.2),
+        "Adadelta",
+        {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.2},
+    ),
+    "RMSprop": (rmsprop(0.0, is_centered=False), "RMSprop", RMS_THERE),
+    "RMSprop momentum, centered": (
+        rmsprop(0.9, is_centered=True),
+        "RMSprop",
+        {**RMS_THERE, "momentum": 0.9, "centered": True},
+    ),
+    "Rprop": (lambda p: Rprop(p, 0.1), "Rprop", {"lr": 0.1}),
+    "Adamax": (
+        lambda p: AdaMax(p, 0.1, 0.8, 0.99, NO_EPS, 0.2),
+        "Adamax",
+        {"lr": 0.1, "betas": (0.8, 0.99), "eps": NO_EPS, "weight_decay": 0.2},
+    ),
+    "NAdam": (
+        lambda p: NAdam(p, 0.1, 0.8, 0.99, 0.1, 0.2),
+        "NAdam",
+        {"lr": 0.1, "betas": (0.8, 0.99), "eps": 0.1, "weight_decay": 0.2},
+    ),
+    "NAdam decoupled": (
+        lambda p: NAdam(p, 0.1, 0.8, 0.99, 0.1, 0.2, 0.1, True),
+        "NAdam",
+        {
+            "lr": 0.1,
+            "betas": (0.8, 0.99),
+            "eps": 0.1,
+            "weight_decay": 0.2,
+            "momentum_decay": 0.1,
+            "decoupled_weight_decay": True,
+        },
+    ),
+    "RAdam": (
+        lambda p: RAdam(p, 0.1, 0.8, 0.9, 0.1, 0.2),
+        "RAdam",
+        {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.1, "weight_decay": 0.2},
+    ),
+    "RAdam decoupled": (
+        lambda p: RAdam(p, 0.1, 0.8, 0.99, 0.1, 0.2, True),
+        "RAdam",
+        {
+            "lr": 0.1,
+            "betas": (0.8, 0.99),
+            "eps": 0.1,
+            "weight_decay": 0.2,
+            "decoupled_weight_decay": True,
+        },
+    ),
+    "AdamW amsgrad": (
+        lambda p: AdamW(p, 0.1, 0.8, 0.9, 0.1, 0.2, amsgrad=True),
+        "AdamW",
+        {
+            "lr": 0.1,
+            "betas": (0.8, 0.9),
+            "eps": 0.1,
+            "weight_decay": 0.2,
+            "amsgrad": True,
+        },
+    ),
+    "Adam amsgrad": (
+        lambda p: Adam(p, 0.1, 0.8, 0.9, NO_EPS, weight_decay=0.2, use_amsgrad=True),
+        "Adam",
+        {
+            "lr": 0.1,
+            "betas": (0.8, 0.9),
+            "eps": NO_EPS,
+            "weight_decay": 0.2,
+            "amsgrad": True,
+        },
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _scalars_in_float64() -> Iterator[None]:
+    """Let torch keep the running product of NAdam in float64, too."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("name", CASES)
