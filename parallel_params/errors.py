@@ -96,6 +96,14 @@ class ManagedOptimizerError(ParallelParamsError, RuntimeError):
     """
 
 
+class BrokenLaw(ParallelParamsError, AssertionError):
+    """An optimizer rule breaks a law that sharding, resuming or clipping relies on.
+
+    The message names every broken law, a case that breaks it, the elements that differ,
+    and the call that tries that case again. Remedy: mend the rule, or its `structure`.
+    """
+
+
 class ManagerClosed(ParallelParamsError, RuntimeError):
     """A `ParameterManager` was used after its `close()`, or after its `with`.
 

@@ -26,6 +26,7 @@ FLOORS = {
     "runtime": 3,
     "checkpoint": 3,
     "manager": 4,
+    "testing": 5,
     "train": 5,
     "cli": 6,
     "__main__": 7,
