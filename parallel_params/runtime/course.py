@@ -27,6 +27,7 @@ class Course:
         num_skipped: not taken because a gradient was not finite.
         loss_scale: factor on the loss of the next step.
         norms: of the last step's mean gradients, before clipping.
+        is_evaluating: the weights are those to evaluate with, and no step may be taken.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Course:
         self.num_skipped = 0
         self.loss_scale = 1.0 if self._scaling is None else self._scaling.initial
         self.norms: Mapping[object, float] = {}
+        self.is_evaluating = False
 
     @property
     def optimizers(self) -> tuple[Optimizer, ...]:
@@ -108,6 +110,7 @@ class Course:
 
         Collective: all ranks.
         """
+        self._refuse_while_evaluating()
         total = self.exchange("accumulate", own, error)
         self._step.accumulate()
         self._pending_weight += total.weight
@@ -131,6 +134,7 @@ class Course:
 
         Collective: all ranks.
         """
+        self._refuse_while_evaluating()
         rates: list[tuple[float, ...]] = []
         if error is None:
             try:
@@ -173,6 +177,16 @@ class Course:
                 "were taken as zero on this rank"
             )
         return notes
+
+    def _refuse_while_evaluating(self) -> None:
+        """Raise inside of `manager.evaluation()`, where all ranks are together."""
+        if self.is_evaluating:
+            self._step.forget_backward()
+            raise RuntimeError(
+                "no step can be taken inside of `with manager.evaluation()`: the "
+                "weights there are those to evaluate with, and are put back at its "
+                "end. Leave it first"
+            )
 
     def _adapt(self, *, is_finite: bool) -> None:
         """Move a dynamic loss scale; every rank knows the same and does the same."""

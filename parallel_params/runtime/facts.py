@@ -10,6 +10,7 @@ from parallel_params.plan.plan import Plan
 from parallel_params.plan.text import format_bytes, format_count, format_table
 from parallel_params.runtime.build import Runtime
 from parallel_params.runtime.course import Course
+from parallel_params.runtime.evaluating import evaluating
 from parallel_params.runtime.grains import split_evenly
 from parallel_params.runtime.hashes import hash_of_all
 
@@ -80,6 +81,31 @@ class ManagerFacts:
         """
         with self._open.unsharded():
             yield
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Put the weights to evaluate with in the place of the weights for a while.
+
+        These are the average of `optim.EMA`, or what schedule-free rules evaluate with;
+        for other rules, and before the first step, the weights themselves. They are
+        whole meanwhile, as in `unsharded`. Afterwards the weights are the bits they
+        were; what is written to them inside is lost. Steps inside are refused.
+
+        Raises:
+            ManagerClosed: the manager is closed. It is closed after this, too, if the
+                body raises in a world of several ranks: the others may be anywhere.
+
+        Collective: all ranks, to enter and to leave.
+        """
+        runtime = self._open
+        try:
+            with evaluating(runtime, self.comm, self._course):
+                yield
+        except BaseException:
+            if self._course.is_evaluating:
+                self._runtime = None
+                runtime.release()
+            raise
 
     def weights_hash(self) -> str:
         """Return a hash of all weights, 32 hex digits, the same on all ranks.

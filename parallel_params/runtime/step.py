@@ -83,6 +83,11 @@ class Step:
             for e in self._parts
         )
 
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """The trainable buckets, in plan order."""
+        return self._exchanges
+
     def forget(self) -> None:
         """Drop accumulated gradients and what was found in them."""
         self._found = self._found_before = None
@@ -193,9 +198,13 @@ class Step:
                     rates=rates[exchange.arena.bucket.optimizer],
                     scale_of=self._scale_of(exchange.arena, scale, factors),
                 )
-        self._publish()
+        self.publish()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Let everybody have the weights that their owners have written.
+
+        Collective: all ranks.
+        """
         for exchange in self._parts:
             if not exchange.arena.role.is_gathered:
                 exchange.reducer.gather(exchange.arena.weight)

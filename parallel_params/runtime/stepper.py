@@ -15,6 +15,7 @@ from parallel_params.optim.rule import (
     AnyRule,
     Moves,
     Part,
+    is_evaluated_rule,
     is_plain_rule,
     is_round_rule,
 )
@@ -114,6 +115,21 @@ class Stepper:
     def is_in_rounds(self) -> bool:
         """Whether the rule needs sums over whole parameters."""
         return is_round_rule(self._rule)
+
+    @property
+    def has_evaluation(self) -> bool:
+        """Whether the rule has other weights to evaluate with."""
+        return is_evaluated_rule(self._rule)
+
+    def show_evaluation(self) -> None:
+        """Put the weights to evaluate with in the place of the weights."""
+        rule = self._rule
+        if not is_evaluated_rule(rule):
+            return
+        for _, (weight, _, state, rounded) in self._runs:
+            values = rule.evaluation(weight, state)
+            target = weight if rounded is None else rounded
+            np.copyto(target, values, casting="unsafe")
 
     def apply(self, *, step: int, rates: Sequence[float], scale_of: ScaleOf) -> None:
         """Update weights and state from the arena's reduced gradient.
