@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from parallel_params.cli import ends
+from parallel_params.cli.job_verbs import baseline, config, jobs
+from parallel_params.cli.options import Job, Json, Launcher, Overrides, Ranks
 from parallel_params.comm.failure import describe_failure
 from parallel_params.errors import ParallelParamsError
 
@@ -23,34 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # ours are sentences, others need every frame
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config = typer.Typer(help="Look at a job file.", no_args_is_help=True)
 app.add_typer(config, name="config")
-
-Job = Annotated[
-    str,
-    typer.Argument(
-        metavar="JOB", help="A job file, or the name of a shipped job: digits."
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Keys of the job to set otherwise."),
-]
-Ranks = Annotated[
-    int | None,
-    typer.Option("-n", "--ranks", min=1, metavar="N", help="Ranks of the world."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Launcher = Annotated[
-    str | None,
-    typer.Option(
-        "--launcher",
-        metavar="CMD",
-        help='What starts the world, as in "srun --mpi=pmi2"; else the environment '
-        "variable PPARAMS_LAUNCHER, else the mpiexec beside python, else srun inside a "
-        "Slurm job, else mpiexec on PATH.",
-    ),
-]
+app.command(name="jobs")(jobs)
+app.command(name="baseline")(baseline)
 
 
 def _print_version(wanted: bool) -> None:
@@ -238,43 +215,6 @@ def mpiexec(arguments: Annotated[list[str], typer.Argument()]) -> None:
     from parallel_params.cli.training import run_mpiexec
 
     raise typer.Exit(run_mpiexec(arguments, environ=os.environ))
-
-
-@config.command()
-def check(job: Job, overrides: Overrides = None) -> None:
-    """Check a job file; say all that is wrong with it, with line and near names."""
-    from parallel_params.train.config import load_job
-
-    loaded = load_job(job, overrides or ())
-    typer.echo(f"ok: {loaded.title or loaded.run.name}")
-
-
-@config.command()
-def show(job: Job, overrides: Overrides = None) -> None:
-    """Print a job as TOML with every default and override in it."""
-    from parallel_params.train.config import dump_job, load_job
-
-    typer.echo(dump_job(load_job(job, overrides or ())), nl=False)
-
-
-@config.command()
-def keys(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="As the page docs/job-keys.md.")
-    ] = False,
-) -> None:
-    """List every key of a job file with its type, default and meaning."""
-    from parallel_params.cli.keys import describe_keys
-
-    typer.echo(describe_keys(as_markdown=markdown))
-
-
-@config.command()
-def schema() -> None:
-    """Print the JSON schema of a job file."""
-    from parallel_params.train.config import schema_text
-
-    typer.echo(schema_text(), nl=False)
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field
 
 from parallel_params.train.config.limits import STRICT, Count, Function, Options
 
+Dropped: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlpModel:
@@ -26,6 +28,58 @@ class MlpModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConvnetModel:
+    """Convolutions over pictures, each halving them, then dense layers."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    kind: Literal["convnet"]
+    """Which model: convolutions over pictures, each halving them, then dense layers."""
+    channels: Annotated[tuple[Count, ...], Field(min_length=1)]
+    """Channels behind each convolution; a pool halves height and width after it."""
+    kernel: Count = 3
+    """Height and width of a kernel."""
+    hidden: tuple[Count, ...] = ()
+    """Width of each hidden layer behind the last convolution."""
+    activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu"
+    """What stands behind a convolution, and between two layers."""
+    dropout: Dropped = 0.0
+    """Chance of what enters the dense layers to become zero while training."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GptModel:
+    """A transformer that tells the next word."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    kind: Literal["gpt"]
+    """Which model: a transformer that looks back, for words."""
+    layers: Count
+    """Blocks of attention and a feed-forward net."""
+    width: Count
+    """Numbers per word between the blocks."""
+    heads: Count
+    """Heads of attention; they share the width evenly."""
+    kv_heads: Count | None = None
+    """Heads of keys and values, each serves an equal share of heads; by default all."""
+    hidden: Count | None = None
+    """Width inside the feed-forward net; by default 4 times width (swiglu 8/3)."""
+    activation: Literal["gelu", "relu", "silu", "swiglu"] = "gelu"
+    """Of the feed-forward net; swiglu has a gate, a third matrix."""
+    norm: Literal["layer", "rms"] = "layer"
+    """In front of attention, feed-forward net and the scores."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """How a word knows its place: a learned vector, or turned queries and keys."""
+    dropout: Dropped = 0.0
+    """Chance of an element to become zero while training."""
+    bias: bool = True
+    """Have products and layer norms a bias."""
+    tied: bool = True
+    """Are the table of words and the matrix of scores one parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionModel:
     """What a function of yours builds."""
 
@@ -39,4 +93,6 @@ class FunctionModel:
     """What the function is called with besides."""
 
 
-Model: TypeAlias = Annotated[MlpModel | FunctionModel, Field(discriminator="kind")]
+Model: TypeAlias = Annotated[
+    MlpModel | ConvnetModel | GptModel | FunctionModel, Field(discriminator="kind")
+]

@@ -19,6 +19,12 @@ def find_job(path: Path) -> Path:
     return path
 
 
+def shipped_jobs() -> dict[str, Path]:
+    """List the files of the shipped jobs by name."""
+    files = [file for folder in _FOLDERS for file in folder.glob("*.toml")]
+    return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
+
+
 def no_such_job(path: Path) -> str:
     """Say that a job file is not there, and which one may have been meant."""
     # A bare name is looked for among the jobs, not among all files of this folder.
@@ -29,7 +35,7 @@ def no_such_job(path: Path) -> str:
         if file.suffix in (".toml", ".json") and file.name != "schema.json":
             # A shipped job has a name; where it lies is of no use to anybody.
             jobs.setdefault(
-                file.stem, file.stem if file.parent in _FOLDERS else str(file)
+                file.stem, file.stem if file.parent.resolve() in _FOLDERS else str(file)
             )
     if guess := near(path.stem, jobs):
         return f'there is no such job file; did you mean "{jobs[guess]}"?'

@@ -3,9 +3,17 @@
 from parallel_params import nn
 from parallel_params.errors import ConfigError
 from parallel_params.tensor import random
-from parallel_params.train.config.models import FunctionModel, MlpModel, Model
+from parallel_params.train.config.models import (
+    ConvnetModel,
+    FunctionModel,
+    GptModel,
+    MlpModel,
+    Model,
+)
 from parallel_params.train.data.dataset import Interface
 from parallel_params.train.functions import find_function
+from parallel_params.train.models.convnet import build_convnet, describe_convnet
+from parallel_params.train.models.gpt import build_gpt, describe_gpt
 from parallel_params.train.models.mlp import build_mlp, describe_mlp
 
 
@@ -23,12 +31,10 @@ def build_model(model: Model, interface: Interface, *, seed: int) -> nn.Cell:
     random.set_seed(seed)
     if isinstance(model, FunctionModel):
         return _build_own(model, interface)
-    if interface.is_text:
-        problem = (
-            f'model.kind: "{model.kind}" takes numbers, and the data are words; '
-            'use "gpt"'
-        )
-        raise ConfigError([problem])
+    if isinstance(model, GptModel):
+        return build_gpt(model, interface)
+    if isinstance(model, ConvnetModel):
+        return build_convnet(model, interface)
     return build_mlp(model, interface)
 
 
@@ -49,4 +55,8 @@ def describe_model(model: Model, interface: Interface) -> str:
     """Write a model in a word and its sizes: mlp 64-128-10."""
     if isinstance(model, MlpModel):
         return describe_mlp(model, interface)
+    if isinstance(model, ConvnetModel):
+        return describe_convnet(model, interface)
+    if isinstance(model, GptModel):
+        return describe_gpt(model, interface)
     return model.function

@@ -4,6 +4,7 @@ import itertools
 import math
 
 from parallel_params import nn
+from parallel_params.errors import ConfigError
 from parallel_params.train.config.models import MlpModel
 from parallel_params.train.data.dataset import Interface
 
@@ -17,7 +18,14 @@ FIRST_WEIGHTS = {
 
 
 def build_mlp(model: MlpModel, interface: Interface) -> nn.SequentialCell:
-    """Build a stack of dense layers: flat samples in, one number per output out."""
+    """Build a stack of dense layers: flat samples in, one number per output out.
+
+    Raises:
+        ConfigError: the samples are words.
+    """
+    if interface.is_text:
+        problem = 'model.kind: "mlp" takes numbers, and the data are words; use "gpt"'
+        raise ConfigError([problem])
     widths = _widths(model, interface)
     law = FIRST_WEIGHTS[model.activation]
     cells: list[nn.Cell] = []
