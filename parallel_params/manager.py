@@ -109,7 +109,7 @@ class ParameterManager(ManagerCheckpoints):
         self._runtime.backward.axes = axes_of(net)
         for each in optimizers:
             each.adopt("ParameterManager")
-        self._course = Course(self.plan, self.comm, self._runtime.step, optimizers)
+        self._course = Course(self.plan, self.comm, self._runtime, optimizers)
 
     def step(self, loss_fn: LossFunction, *batch: object) -> Tensor:
         """Take one optimizer step on the mean loss over the global batch.

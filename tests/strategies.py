@@ -146,6 +146,7 @@ def _make_spec(
         row_slots=rule.row_slots,
         column_slots=rule.column_slots,
         rounds=rule.rounds,
+        is_statistic=not requires_grad and index % 2 == 0,
         optimizer=index // 4,
         aliases=(f"tied{index}.weight",) if index % 3 == 2 else (),
     )

@@ -12,6 +12,7 @@ is weighted by how many elements an observation was taken over.
 """
 
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 
 import numpy as np
@@ -70,12 +71,18 @@ class Observations:
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[Array, int]] = {}
+        self._seen: list[Statistic] = []
 
     def add(self, statistic: Statistic, value: Array, count: int) -> None:
         """Add one observation."""
+        if id(statistic) not in self._found:
+            self._seen.append(statistic)
         total, known = self._found.get(id(statistic), (0.0, 0))
         now = np.asarray(value, np.float64) * count
         self._found[id(statistic)] = total + now, known + count
+
+    def __iter__(self) -> Iterator[Statistic]:
+        return iter(self._seen)
 
     def of(self, statistic: Statistic) -> tuple[Array, int] | None:
         """Return the weighted sum and the count of a statistic; None if unseen."""

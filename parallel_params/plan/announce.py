@@ -30,6 +30,9 @@ VERDICT_BYTES = 24
 """What every rank tells the world about reduced gradients: where the first infinite
 element is, if there is one, and on which rank."""
 
+OBSERVED_BYTES = 8
+"""A float64: an element of a statistic as a rank's grains observed it, or a count."""
+
 NODE_BYTES = 8
 """A float64: the sum over one subtree of the leaves of a parameter."""
 
@@ -39,6 +42,7 @@ class Purpose(Enum):
 
     STATUS = "tell loss and failures"
     HAND_OVER = "hand over within a node"
+    SHARE_STATISTICS = "share statistics"
     REDUCE_GRADIENT = "reduce gradients"
     GATHER_GRADIENT = "gather reduced gradients"
     VERDICT = "judge gradients"
@@ -87,9 +91,11 @@ def announce_step(plan: "Plan", rank: int) -> Iterator[tuple[int, list[Message]]
     1. Every grain but the last: weights that are cut over nodes are gathered for the
        forward pass, last bucket first, and again for the backward pass.
     2. The last grain: the same, and streamed gradients are reduced bucket by bucket.
-    3. All ranks tell how it went; the other gradients are reduced.
+    3. All ranks tell how it went, and what statistics have to follow; the other
+       gradients are reduced.
     4. The verdict on the gradients; the sums that rules need, round by round.
-    5. The owners' new weights go to all, unless they are gathered for use anyway.
+    5. The owners' new weights go to all, unless they are gathered for use anyway; the
+       statistics have moved.
     """
     step = _Step(plan, rank)
     buckets = plan.buckets
@@ -101,7 +107,7 @@ def announce_step(plan: "Plan", rank: int) -> Iterator[tuple[int, list[Message]]
         last += step.unshard(bucket)
         if plan.is_streamed(bucket):
             last += step.hand_over([bucket], bucket.index) + step.reduce(bucket)
-    yield 1, last + step.status()
+    yield 1, last + step.status() + step.statistics()
     late = [b for b in buckets if b.is_trainable and not plan.is_streamed(b)]
     whole = [b for b in late if not b.is_updated_in_parts]
     exchange = step.hand_over(late)
@@ -115,7 +121,8 @@ def announce_step(plan: "Plan", rank: int) -> Iterator[tuple[int, list[Message]]
         b for b in buckets if b.is_updated_in_parts and not plan.is_gathered(b)
     ]
     weights = [message for b in published for message in step.publish(b)]
-    yield 1, weights + step.hand_over(published)
+    moved = [plan.bucket_of(spec.name) for spec in plan.params if spec.is_statistic]
+    yield 1, weights + step.hand_over(published) + step.hand_over(moved)
 
 
 class _Step:
@@ -177,6 +184,16 @@ class _Step:
         world = self._plan.mesh.size * STATUS_BYTES
         axes = self._plan.mesh.axes
         return self._tell(Purpose.STATUS, "world", axes, STATUS_BYTES, world)
+
+    def statistics(self) -> list[Message]:
+        """Tell all ranks what the grains observed of every statistic, and how often."""
+        found = [spec.numel + 1 for spec in self._plan.params if spec.is_statistic]
+        if not found:
+            return []
+        own, mesh = OBSERVED_BYTES * sum(found), self._plan.mesh
+        return self._tell(
+            Purpose.SHARE_STATISTICS, "world", mesh.axes, own, own * mesh.size
+        )
 
     def verdict(self) -> list[Message]:
         """Tell all ranks what is wrong with the gradients, and how long they are."""

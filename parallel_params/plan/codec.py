@@ -121,6 +121,7 @@ def _decode_spec(record: Record) -> ParamSpec:
         column_slots=record.texts("column_slots"),
         rounds=record.numbers("rounds"),
         optimizer=record.number("optimizer"),
+        is_statistic=record.flag("is_statistic"),
         aliases=record.texts("aliases"),
     )
 

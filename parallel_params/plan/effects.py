@@ -25,7 +25,10 @@ _DEFAULTS = {field.name: field.default for field in fields(ParamSpec)}
 def flip(spec: ParamSpec, flag: str) -> ParamSpec:
     """Return the parameter with one flag the other way round."""
     values = {field.name: getattr(spec, field.name) for field in fields(ParamSpec)}
-    return ParamSpec(**values | {flag: not values[flag]})
+    values[flag] = not values[flag]
+    # What is trained follows its gradient and nothing else.
+    values["is_statistic"] = spec.is_statistic and not values["requires_grad"]
+    return ParamSpec(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,8 @@ def _say_flags(plan: Plan, spec: ParamSpec) -> Iterator[list[str]]:
 
 
 def _say_training(plan: Plan, spec: ParamSpec, found: Outcome) -> str:
+    if spec.is_statistic and not spec.requires_grad:
+        return "follows what the grains observe: no gradient, no optimizer state"
     if not found.is_trainable:
         return "frozen: no gradient, no optimizer state"
     names = plan.bucket_of(spec.name).slots

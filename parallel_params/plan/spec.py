@@ -69,6 +69,7 @@ class ParamSpec:
         rounds: What its rule sums over the whole parameter in a step, round by round:
             the numbers per round.
         optimizer: Which of several optimizers moves it.
+        is_statistic: Whether it follows what the grains observe, without a gradient.
         aliases: Further names of the same storage (tied weights).
 
     Raises:
@@ -89,6 +90,7 @@ class ParamSpec:
     column_slots: tuple[str, ...] = ()
     rounds: tuple[int, ...] = ()
     optimizer: int = 0
+    is_statistic: bool = False
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -105,6 +107,11 @@ class ParamSpec:
         self._check_choice("dtype", tuple(ITEM_BYTES))
         self._check_choice("structure", get_args(Structure))
         self._check_state()
+        if self.is_statistic and self.requires_grad:
+            raise PlanError(
+                f"parameter {self.name!r}: a statistic is not trained, so "
+                "requires_grad must be False"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

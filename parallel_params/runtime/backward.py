@@ -16,6 +16,7 @@ from parallel_params.nn.parallel.axis import Axis
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.gatherer import Gatherer
 from parallel_params.runtime.grains import NO_SAMPLES, Grain, cut_batch, split_loss
+from parallel_params.runtime.statistics import Statistics
 from parallel_params.runtime.stream import Streams
 from parallel_params.runtime.tree import GrainSum, tree_sum
 from parallel_params.tensor import random
@@ -43,6 +44,7 @@ class Backward:
             those of `arenas`, in this order.
         earlier: issues those of the other grains, which only gather weights.
         gatherer: makes weights whole that are cut over nodes.
+        statistics: gathers what the grains observe.
         num_grains: of this rank.
         first_grain: position of this rank's first grain in the global batch.
 
@@ -57,11 +59,13 @@ class Backward:
         streams: Streams,
         earlier: Streams,
         gatherer: Gatherer,
+        statistics: Statistics,
         *,
         num_grains: int,
         first_grain: int,
     ) -> None:
         self._streams, self._earlier, self._gatherer = streams, earlier, gatherer
+        self._statistics = statistics
         self._first_grain, self._num_grains = first_grain, num_grains
         self._plain = [arena for arena in arenas if not arena.role.is_streamed]
         self._streamed = [arena for arena in arenas if arena.role.is_streamed]
@@ -124,7 +128,9 @@ class Backward:
                 used = grain if error is None else NO_SAMPLES
                 self._begin_grain(error)
                 try:
-                    totals.append(self._run_grain(loss_fn, used, sinks, factor, flow))
+                    with self._statistics.grain(position, self._num_grains):
+                        total = self._run_grain(loss_fn, used, sinks, factor, flow)
+                    totals.append(total)
                 except Exception as raised:
                     error = raised
                 error = self._end_grain(error, flow)
@@ -134,11 +140,8 @@ class Backward:
         if error is not None:
             raise error
         plain.finish()
-        for arena, buffer in zip(self._streamed, whole or (), strict=False):
-            for partial in reversed(arena.partials[: sums.slot]):
-                np.add(partial, buffer, buffer)
-        losses, weights = [t.loss for t in totals], [t.weight for t in totals]
-        return Total(tree_sum(losses), tree_sum(weights))
+        self._add_partials(whole or (), sums.slot)
+        return _sum_of(totals)
 
     def place(self, fill: "Callable[[Arena, Sequence[Array]], None]") -> None:
         """Take gradients that were computed elsewhere, bucket by bucket.
@@ -266,11 +269,21 @@ class Backward:
             into = self._plain_buffer(arena, target)
             np.add(into, self._plain_buffer(arena, source), into)
 
+    def _add_partials(self, whole: Sequence[Array], num_partials: int) -> None:
+        for arena, buffer in zip(self._streamed, whole, strict=False):
+            for partial in reversed(arena.partials[:num_partials]):
+                np.add(partial, buffer, buffer)
+
     def _add_streamed(self, target: int, source: int) -> None:
         for arena in self._streamed:
             np.add(
                 arena.partials[target], arena.partials[source], arena.partials[target]
             )
+
+
+def _sum_of(totals: Sequence[Total]) -> Total:
+    losses, weights = [t.loss for t in totals], [t.weight for t in totals]
+    return Total(tree_sum(losses), tree_sum(weights))
 
 
 def _asking(streams: Streams, number: int, member: int) -> Callable[[], Array]:

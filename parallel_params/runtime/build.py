@@ -24,6 +24,7 @@ from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.runtime.reducer import Reducer, Work, work_numel
 from parallel_params.runtime.role import Role
 from parallel_params.runtime.rounds import make_rounds
+from parallel_params.runtime.statistics import Statistics
 from parallel_params.runtime.step import Exchange, Step
 from parallel_params.runtime.stepper import Stepper
 from parallel_params.runtime.stream import Streams
@@ -43,6 +44,7 @@ class Runtime:
         backward: fills the arenas, and reduces those that are streamed.
         streams: the collectives during the last grain's backward.
         gatherer: makes weights whole that are cut over nodes.
+        statistics: what follows the grains without a gradient.
         node: the windows.
         groups: the communicators.
     """
@@ -52,6 +54,7 @@ class Runtime:
     backward: Backward
     streams: Streams
     gatherer: Gatherer
+    statistics: Statistics
     node: NodeMemory
     groups: Groups
 
@@ -154,10 +157,9 @@ def _assemble(
     gathered = [arena.bucket.index for arena, _ in cut]
     trained = [arena for arena in arenas if arena.bucket.is_trainable]
     streamed = [arena for arena in trained if arena.role.is_streamed]
-    streams, earlier = (
-        Streams(each, gathered, gatherer, node, step.reduce_streamed)
-        for each in (streamed, [])
-    )
+    rest = (gathered, gatherer, node, step.reduce_streamed)
+    streams, earlier = (Streams(each, *rest) for each in (streamed, []))
+    statistics = Statistics(plan, comm, arenas, node)
     _watch_writes(arenas, node)
     return Runtime(
         arenas=arenas,
@@ -167,11 +169,13 @@ def _assemble(
             streams,
             earlier,
             gatherer,
+            statistics,
             num_grains=own_grains(plan),
             first_grain=plan.mesh.share_index(comm.rank) * own_grains(plan),
         ),
         streams=streams,
         gatherer=gatherer,
+        statistics=statistics,
         node=node,
         groups=groups,
     )

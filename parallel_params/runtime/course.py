@@ -8,8 +8,8 @@ from parallel_params.errors import KernelsChanged
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.backward import Total
+from parallel_params.runtime.build import Runtime
 from parallel_params.runtime.status import Call, Status
-from parallel_params.runtime.step import Step
 from parallel_params.tensor.kernel_set import kernel_set
 
 
@@ -19,7 +19,7 @@ class Course:
     Args:
         plan: what is executed.
         comm: all ranks.
-        step: what follows a backward pass.
+        runtime: what executes it.
         optimizers: whose rates and counts these are.
 
     Attributes:
@@ -34,10 +34,11 @@ class Course:
         self,
         plan: Plan,
         comm: Communicator,
-        step: Step,
+        runtime: Runtime,
         optimizers: Sequence[Optimizer],
     ) -> None:
-        self._comm, self._step = comm, step
+        self._comm, self._step = comm, runtime.step
+        self._statistics = runtime.statistics
         self._optimizers = tuple(optimizers)
         self._status = Status(comm)
         self._kernels = kernel_set()
@@ -97,13 +98,17 @@ class Course:
                 "this manager was made; choose them before, with set_kernels"
             )
         try:
-            return self._status.exchange(
+            total = self._status.exchange(
                 own, error, call=call, step=self.num_steps, rates=flat
             )
         except Exception:
             # Streamed buckets have been reduced, and looked at, on the way.
             self._step.forget_backward()
+            self._statistics.forget_backward()
             raise
+        if call != "value_and_grad":
+            self._statistics.share(adds=self._pending_weight > 0)
+        return total
 
     def accumulate(self, own: Total, error: Exception | None) -> float:
         """Keep the gradients of a backward pass for the next step; return the loss.
@@ -161,10 +166,15 @@ class Course:
             self._step.update(
                 step=self.num_steps, rates=rates, scale=scale, factors=decision.factors
             )
-            for optimizer in self._optimizers:
-                optimizer.advance()
+            self._advance()
         self._adapt(is_finite=decision.non_finite is None)
         return total.loss / total.weight if total.weight else math.nan
+
+    def _advance(self) -> None:
+        """Move what goes with the weights of a step that is taken."""
+        self._statistics.move()
+        for optimizer in self._optimizers:
+            optimizer.advance()
 
     def notes(self) -> list[str]:
         """Say what was noticed on the way."""

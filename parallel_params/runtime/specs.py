@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from parallel_params.errors import PlanError
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.parameter import Parameter
+from parallel_params.nn.statistic import Statistic
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.rule import Slots, round_widths, slots_of
 from parallel_params.plan.spec import ParamSpec
@@ -164,6 +165,7 @@ def _spec(
         row_slots=slots.row,
         column_slots=slots.column,
         rounds=round_widths(rule, parameter.shape) if is_trained else (),
+        is_statistic=isinstance(parameter, Statistic) and not is_trained,
         optimizer=mover if is_trained and mover is not None else 0,
         aliases=aliases,
     )

@@ -5,8 +5,11 @@ what it owns, when nobody reads. That makes `set_data` of a managed parameter a
 collective: all ranks call it, with the same values.
 """
 
+from collections.abc import Sequence
+
 from parallel_params.nn.storage import Storage
 from parallel_params.plan.bucket import Extent
+from parallel_params.plan.interval import Interval
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.tensor.tape import Array
@@ -37,22 +40,33 @@ class Writes:
         Collective: the ranks that share the parameter, with the same values.
         """
         arena, extent = self._places[id(parameter)]
-        role, source = arena.role, values.reshape(-1)
-        if role.has_shared_weight:
+        source = values.reshape(-1)
+        if arena.role.has_shared_weight:
             self._node.hand_over_weights()
-        if role.is_gathered:
-            part = extent.interval.intersect(role.own)
-            if not part.is_empty:
-                target = part.shift(-role.own.start).as_slice()
-                place = part.shift(-extent.interval.start).as_slice()
-                arena.updated_weight[target] = source[place]
-        else:
-            parts = role.lane if role.has_shared_weight else (extent.interval,)
-            for owned in parts:
-                part = owned.intersect(extent.interval)
-                if not part.is_empty:
-                    place = part.shift(-extent.interval.start).as_slice()
-                    arena.weight[part.as_slice()] = source[place]
-        if role.has_shared_weight:
+        for target, place in responsible_parts(arena, extent):
+            target[...] = source[place]
+        if arena.role.has_shared_weight:
             self._node.hand_over_weights()
         arena.refresh_master()
+
+
+def responsible_parts(arena: Arena, extent: Extent) -> list[tuple[Array, slice]]:
+    """Return the memory of a parameter that this rank writes, part by part.
+
+    Returns:
+        Views of the arena, and which elements of the parameter, in C order, they are.
+    """
+    role, interval = arena.role, extent.interval
+    memory, first = arena.weight, 0
+    owned: Sequence[Interval] = (interval,)
+    if role.is_gathered:
+        memory, first = arena.updated_weight, role.own.start
+        owned = (role.own,)
+    elif role.has_shared_weight:
+        owned = role.lane
+    parts = [each.intersect(interval) for each in owned]
+    return [
+        (memory[part.shift(-first).as_slice()], part.shift(-interval.start).as_slice())
+        for part in parts
+        if not part.is_empty
+    ]

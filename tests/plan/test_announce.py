@@ -43,6 +43,9 @@ class Expected:
                 yield from self.hand_over([bucket], bucket.index)
                 yield from self.reduce(bucket)
         yield from self.world(24, 0)
+        followed = [spec for spec in plan.params if spec.is_statistic]
+        if followed:
+            yield from self.world(0, sum(spec.numel + 1 for spec in followed))
         late = [b for b in buckets if b.is_trainable and not plan.is_streamed(b)]
         whole = [b for b in late if b.level is Level.NOTHING]
         yield from self.hand_over(late, None)
@@ -58,6 +61,7 @@ class Expected:
         for bucket in published:
             yield from self.across(bucket)
         yield from self.hand_over(published, None)
+        yield from self.hand_over([plan.bucket_of(s.name) for s in followed], None)
 
     def is_gathered(self, bucket: Bucket) -> bool:
         num_nodes = len(self.plan.cross_group(bucket, self.rank))

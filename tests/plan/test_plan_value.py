@@ -80,6 +80,7 @@ OTHER_SPEC = {
     "rounds": (2,),
     "optimizer": 1,
     "aliases": ("tied",),
+    "is_statistic": True,
 }
 OTHER_POLICY = {
     "level": Level.WEIGHT,
@@ -102,9 +103,11 @@ OTHER_POLICY = {
 @pytest.mark.parametrize("field", [field.name for field in fields(ParamSpec)])
 def test_the_digest_changes_with_any_field_of_a_parameter(field: str) -> None:
     values = {each.name: getattr(ONE, each.name) for each in fields(ParamSpec)}
-    other = ParamSpec(**values | {field: OTHER_SPEC[field]})
+    if field == "is_statistic":
+        values["requires_grad"] = False
+    one, other = (ParamSpec(**v) for v in (values, values | {field: OTHER_SPEC[field]}))
     digests = {
-        make_plan([spec], Mesh(data=2), Policy()).digest for spec in (ONE, other)
+        make_plan([spec], Mesh(data=2), Policy()).digest for spec in (one, other)
     }
     assert len(digests) == 2
 
