@@ -25,9 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # ours are sentences, others need every frame
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(config, name="config")
-app.command(name="jobs")(jobs)
-app.command(name="baseline")(baseline)
 
 
 def _print_version(wanted: bool) -> None:
@@ -215,6 +212,11 @@ def mpiexec(arguments: Annotated[list[str], typer.Argument()]) -> None:
     from parallel_params.cli.training import run_mpiexec
 
     raise typer.Exit(run_mpiexec(arguments, environ=os.environ))
+
+
+app.command()(jobs)
+app.command()(baseline)
+app.add_typer(config, name="config")
 
 
 def main() -> None:

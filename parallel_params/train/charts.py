@@ -16,10 +16,10 @@ from parallel_params.plan.policy import Kind
 from parallel_params.plan.text import format_bytes
 
 _WIDTH, _HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 22, 12, 34
 _MAX_POINTS = 300
 _MAX_DOTS = 500
-_PIXEL = 8
+_PICTURE = 72
 _STRIP, _ROW = 560, 18
 _MAX_RANKS = 16
 
@@ -212,12 +212,12 @@ def draw_picture(pixels: NDArray[np.float32]) -> str:
     """Draw a [height, width] picture whose pixels go from 0 to 1, the darkest."""
     height, width = pixels.shape
     cells = "".join(
-        f'<rect x="{x * _PIXEL}" y="{y * _PIXEL}" width="{_PIXEL}" height="{_PIXEL}" '
+        f'<rect x="{x}" y="{y}" width="1" height="1" '
         f'fill="rgb({shade},{shade},{shade})"/>'
         for (y, x), shade in np.ndenumerate((255 * (1 - pixels)).astype(int))
         if shade < 255
     )
     return (
-        f'<svg class="picture" width="{width * _PIXEL}" height="{height * _PIXEL}">'
-        f"{cells}</svg>"
+        f'<svg class="picture" width="{_PICTURE}" viewBox="0 0 {width} {height}" '
+        f'shape-rendering="crispEdges">{cells}</svg>'
     )

@@ -94,7 +94,7 @@ class Row:
         """Write what the model said as indented lines, or nothing."""
         lines = self.sample.splitlines()
         return "\n".join(
-            f"        {part}"
+            f"        {part}".rstrip()
             for line in lines
             for part in textwrap.wrap(
                 line, LINE_WIDTH - 8, drop_whitespace=False, replace_whitespace=False

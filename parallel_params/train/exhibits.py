@@ -72,7 +72,7 @@ def mistakes(
 def scatter(said: NDArray[np.float64], targets: NDArray[np.float64]) -> Part:
     """Draw what was said over what is; on the line both are the same."""
     return "What was said, over what is", (
-        f'<div class="row"><div class="wide">{draw_scatter(targets, said)}</div></div>'
+        f'<div class="half">{draw_scatter(targets, said)}</div>'
         "<p class=facts>A dot per test sample, both in the deviations that the model "
         "learns; on the line both are the same.</p>"
     )

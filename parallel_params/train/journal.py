@@ -27,6 +27,7 @@ from parallel_params.train.console import (
 )
 from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.kernels import describe_kernels
+from parallel_params.train.labels import label_of
 from parallel_params.train.models.build import describe_model
 from parallel_params.train.report import Page, write_report
 from parallel_params.train.result import TrainResult
@@ -169,10 +170,17 @@ class Journal:
         )
         if baselines:
             beside = ", ".join(f"{each.name} {each.score:.4f}" for each in baselines)
-            self._console.say(folded(f"than  {beside} (simple methods)", hang=6))
+            self._console.say(folded(f"base  {beside} (simple methods)", hang=6))
         self._console.say(f"bits  weights {result.weights_hash}")
         self._console.say(f"next  open {self.path / 'report.html'}")
         self._console.say("      numbers: metrics.jsonl, weights: model.safetensors")
+
+    def _curve(self) -> tuple[str, list[float]]:
+        """Name the loss of every step, in the task's own unit if it has one."""
+        said = [self._task.words_for(loss) for loss in self._losses]
+        if name := next((name for each in said for name in each), ""):
+            return f"training {label_of(name)}", [e.get(name, math.nan) for e in said]
+        return "loss", list(self._losses)
 
     def _page(
         self,
@@ -187,7 +195,7 @@ class Journal:
                 title=self._job.title or self._job.run.name or "a run",
                 facts=self._facts,
                 result=result,
-                losses=self._losses,
+                losses=self._curve(),
                 rows=self._rows,
                 metric=self._task.metric,
                 evaluation=evaluation,

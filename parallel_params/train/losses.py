@@ -32,7 +32,7 @@ def make_loss(loss: Loss, *, has_classes: bool) -> LossFunction:
                 "have numbers to be told; leave [loss] out for the mean square"
             )
             raise ConfigError([problem])
-        return ops.mse_loss
+        return mean_square
     smoothing = loss.label_smoothing if isinstance(loss, SmoothedLoss) else 0.0
 
     def cross_entropy(outputs: Tensor, answers: Tensor) -> Tensor:
@@ -41,6 +41,20 @@ def make_loss(loss: Loss, *, has_classes: bool) -> LossFunction:
         return ops.cross_entropy(rows, labels, label_smoothing=smoothing)
 
     return cross_entropy
+
+
+def mean_square(outputs: Tensor, answers: Tensor) -> Tensor:
+    """Compute the mean square of what is missing, of equal shapes only.
+
+    Raises:
+        ValueError: the shapes differ; they would be broadcast to nonsense.
+    """
+    if outputs.shape != answers.shape:
+        raise ValueError(
+            f"the model gives shape {outputs.shape} and the targets have "
+            f"{answers.shape}; give [samples, targets]"
+        )
+    return ops.mse_loss(outputs, answers)
 
 
 def _own(loss: FunctionLoss) -> LossFunction:

@@ -42,7 +42,7 @@ figure { display: inline-block; margin: .3rem .5rem .3rem 0; text-align: center;
   font-size: 12px; } .picture { border: 1px solid var(--line); background: #fff; }
 tr.own th, tr.own td { color: var(--ink); font-weight: 650; }
 pre.speech { white-space: pre-wrap; } pre.speech span { color: var(--soft); }
-.same { stroke: var(--soft); stroke-dasharray: 4 4; }
+.half { max-width: 30rem; } .same { stroke: var(--soft); stroke-dasharray: 4 4; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--soft); }
 .chart, .strips { width: 100%; height: auto; } .strips { max-width: 46rem; }
 .grid { stroke: var(--line); } .line { fill: none; stroke: var(--weight);
@@ -60,7 +60,7 @@ class Page:
         title: of the job.
         facts: lines below the title.
         result: how the run ended.
-        losses: of every step.
+        losses: what they are called, and of every step.
         rows: what was noted along the run.
         metric: what runs of this task are compared by.
         evaluation: of the final weights.
@@ -74,7 +74,7 @@ class Page:
     title: str
     facts: Sequence[str]
     result: TrainResult
-    losses: Sequence[float]
+    losses: tuple[str, Sequence[float]]
     rows: Sequence[Row]
     metric: Metric
     evaluation: Evaluation
@@ -128,14 +128,19 @@ def _tiles(page: Page) -> str:
 
 
 def _curves(page: Page) -> str:
-    losses = list(enumerate(page.losses, start=1))
+    learned, losses = page.losses
+    steps = list(enumerate(losses, start=1))
     looks = [(row.step, row.score) for row in page.rows if row.is_look]
-    name = f"test {page.metric.label}"
-    score = draw_curve(looks, name, has_dots=True)
-    return (
-        f'<div class="row"><div class="wide"><h2>Loss</h2>{draw_curve(losses, "loss")}'
-        f'</div><div class="wide"><h2>{name.capitalize()}</h2>{score}</div></div>'
+    told = f"test {page.metric.label}"
+    parts = (
+        (learned, draw_curve(steps, learned)),
+        (told, draw_curve(looks, told, has_dots=True)),
     )
+    cells = "".join(
+        f'<div class="wide"><h2>{name[:1].upper()}{name[1:]}</h2>{curve}</div>'
+        for name, curve in parts
+    )
+    return f'<div class="row">{cells}</div>'
 
 
 def _baselines(page: Page) -> str:

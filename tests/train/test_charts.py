@@ -9,7 +9,12 @@ from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import make_plan
 from parallel_params.plan.policy import Level, Policy
 from parallel_params.plan.spec import ParamSpec
-from parallel_params.train.charts import draw_curve, draw_holdings, draw_picture
+from parallel_params.train.charts import (
+    draw_curve,
+    draw_holdings,
+    draw_picture,
+    draw_scatter,
+)
 
 
 def places(svg: str) -> list[tuple[float, float]]:
@@ -89,4 +94,24 @@ def test_holdings_leave_out_what_is_not_there() -> None:
 def test_a_picture_has_a_cell_per_dark_pixel() -> None:
     svg = draw_picture(np.array([[0.0, 1.0], [0.5, 0.0]], dtype=np.float32))
     cells = re.findall(r'x="(\d+)" y="(\d+)".*?fill="rgb\((\d+),', svg)
-    assert cells == [("8", "0", "0"), ("0", "8", "127")]
+    assert cells == [("1", "0", "0"), ("0", "1", "127")]
+    assert 'viewBox="0 0 2 2"' in svg
+
+
+def test_a_scatter_has_a_dot_per_pair_and_the_line_on_which_both_are_the_same() -> None:
+    values = np.array([-1.0, 0.25, 2.0])
+    svg = draw_scatter(values, values)
+    line = re.search(r'class="same" x1="(.*?)" y1="(.*?)" x2="(.*?)" y2="(.*?)"', svg)
+    assert line
+    x1, y1, x2, y2 = map(float, line.groups())
+    dots = re.findall(r'<circle cx="(.*?)" cy="(.*?)"', svg)
+    assert len(dots) == 3
+    for x, y in ((float(x), float(y)) for x, y in dots):
+        assert (y - y1) / (y2 - y1) == pytest.approx((x - x1) / (x2 - x1), abs=0.01)
+
+
+def test_a_scatter_leaves_out_what_is_no_number_and_thins_out_many() -> None:
+    assert draw_scatter(np.zeros(2), np.full(2, np.nan)) == "<p>nothing was noted</p>"
+    many = np.linspace(0, 1, 1200)
+    assert draw_scatter(many, many).count("<circle") == 400
+    assert draw_scatter(np.ones(3), np.ones(3)).count("<circle") == 3

@@ -77,12 +77,28 @@ def test_a_target_of_a_regression_is_standardised_and_keeps_its_unit() -> None:
         ("a,kind\n1,0\n", "1 rows, of which a share of 0.2 leaves 0"),
         ("a,kind\n" + "1,0.5\n" * 9, "has 0.5, which is no class"),
         ("a,kind\n" + "1,-1\n" * 9, "label -1; they start at 0"),
+        ("a,kind\n" + "1,1e30\n" * 9, "has 1e+30, which is no class"),
+        ("a,kind\n" + "1,5000000\n" * 9, "label 5000000; a model would need"),
     ],
 )
 def test_a_table_that_is_none_is_refused_by_row_and_column(
     text: str, sentence: str
 ) -> None:
     assert sentence in refused(text)
+
+
+def test_cells_may_be_quoted() -> None:
+    assert np.array_equal(
+        table(TABLE.replace("19,", '"19",')).train_x, table(TABLE).train_x
+    )
+
+
+def test_numbers_beyond_float32_are_not_finite() -> None:
+    Path("t.csv").write_text("a,b\n" + "1e60,1\n2,0\n" * 9, encoding="utf-8")
+    with pytest.raises(DataError, match="x has values that are not finite in float32"):
+        load_csv("t.csv", target="b", standardize=False)
+    write_arrays(np.full((10, 2), 1e60))
+    assert "not finite in sample 0" in mapped().problem(WHOLE)
 
 
 def test_a_damaged_gzip_and_foreign_bytes_are_refused() -> None:

@@ -12,12 +12,13 @@ import pytest
 from parallel_params import nn
 from parallel_params.comm.local import run_threads
 from parallel_params.errors import ConfigError, DataError, RankFailed
+from parallel_params.tensor.tensor import Tensor
 from parallel_params.train.config import load_job
 from parallel_params.train.config.loss import BY_TASK
 from parallel_params.train.console import Console
 from parallel_params.train.data.wine import load_wine
 from parallel_params.train.loop import train
-from parallel_params.train.losses import make_loss
+from parallel_params.train.losses import make_loss, mean_square
 from parallel_params.train.result import TrainResult
 from parallel_params.train.tasks.baselines import least_squares, nearest_mean
 from parallel_params.train.tasks.ngrams import ngram_bits
@@ -41,6 +42,11 @@ def spots(num=24, is_bad=False):
     x = np.arange(2.0 * num).reshape(num, 2)
     y = np.arange(num) % 3
     return (x, y, x) if is_bad else (x, y, x[:9], y[:9])
+
+
+def texts():
+    x = np.array([["a"], ["b"]])
+    return x, np.arange(2), x, np.arange(2)
 
 
 def rows():
@@ -199,6 +205,10 @@ def test_data_model_and_loss_may_be_functions_of_the_users_own() -> None:
         ),
         ("model={kind='function', function='own_things:no_net'}", "returned int"),
         ("loss={kind='function', function='own_things:los'}", 'did you mean "loss"'),
+        (
+            "data={name='function', function='own_things:texts', batch=4}",
+            "has dtype <U1; expected numbers",
+        ),
         ("data={name='wine', batch=8}\nloss={kind='cross_entropy'}", "mean square"),
         (
             "data={name='function', function='own_things:rows', batch=4, context=8, "
@@ -210,7 +220,7 @@ def test_data_model_and_loss_may_be_functions_of_the_users_own() -> None:
 def test_what_a_user_named_wrongly_is_said_on_all_ranks(
     word: str, sentence: str
 ) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises((ConfigError, DataError), match=sentence):
         run("digits", 2, *word.split("\n"))
     assert not Path("runs").exists()
 
@@ -254,6 +264,18 @@ def test_a_batch_in_parts_makes_a_step_of_the_same_samples() -> None:
 def test_a_batch_in_parts_has_the_same_bits_on_any_world(level: int) -> None:
     words = ("train.accumulate=2", "parallel.grains=2", f"parallel.level={level}")
     assert run("wine", 1, *words).weights_hash == run("wine", 2, *words).weights_hash
+
+
+def test_a_batch_larger_than_all_samples_is_refused() -> None:
+    with pytest.raises(DataError, match="142 samples to learn from are too few for"):
+        run("wine", 2, "data.batch=144")
+
+
+def test_outputs_that_would_be_broadcast_over_targets_are_refused() -> None:
+    targets = Tensor(np.ones((4, 1), np.float32))
+    with pytest.raises(ValueError, match=r"shape \(4,\) and the targets have \(4, 1\)"):
+        mean_square(Tensor(np.ones(4, np.float32)), targets)
+    assert float(mean_square(targets, targets)) == 0.0
 
 
 def test_parts_that_do_not_fit_the_batch_are_refused() -> None:

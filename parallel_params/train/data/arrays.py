@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parallel_params.errors import DataError
-from parallel_params.train.data.samples import Samples
+from parallel_params.train.data.samples import Samples, as_float32
 
+# A slip in a label shall not become a model of a billion outputs.
+_MOST_CLASSES = 2**20
 _ARRAYS = ("x", "y", "test_x", "test_y")
 
 
@@ -174,13 +176,13 @@ def make_samples(
 
 
 def _floats(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    return array if isinstance(array, np.memmap) else array.astype(np.float32)
+    return array if isinstance(array, np.memmap) else as_float32(array)
 
 
 def _answers(y: NDArray[np.generic], is_regression: bool) -> NDArray[np.generic]:
     if not is_regression:
         return y.astype(np.int64)
-    return y.astype(np.float32).reshape(len(y), -1)
+    return as_float32(y).reshape(len(y), -1)
 
 
 def _named_arrays(
@@ -230,9 +232,15 @@ def _check_pair(
             "expected equally many and at least one"
         )
     for name, array in ((f"{prefix}x", x), (f"{prefix}y", y)):
-        is_read = not isinstance(array, np.memmap) and array.dtype.kind == "f"
-        if is_read and not np.isfinite(array).all():
-            raise DataError(f"{source}: {name} has values that are not finite")
+        if array.dtype.kind not in "fiu":
+            raise DataError(
+                f"{source}: {name} has dtype {array.dtype}; expected numbers"
+            )
+        is_read = not isinstance(array, np.memmap)
+        if is_read and not np.isfinite(as_float32(array)).all():
+            raise DataError(
+                f"{source}: {name} has values that are not finite in float32"
+            )
     if not is_regression:
         _check_labels(source, f"{prefix}y", y)
 
@@ -247,3 +255,8 @@ def _check_labels(source: str, name: str, y: NDArray[np.generic]) -> None:
         raise DataError(f"{source}: {name} has shape {y.shape}; expected any")
     if (lowest := int(y.astype(np.int64).min())) < 0:
         raise DataError(f"{source}: {name} has the label {lowest}; they start at 0")
+    if (highest := int(y.astype(np.int64).max())) >= _MOST_CLASSES:
+        raise DataError(
+            f"{source}: {name} has the label {highest}; a model would need an output "
+            f"for each below it, and {_MOST_CLASSES} are the most"
+        )

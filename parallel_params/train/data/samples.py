@@ -104,7 +104,7 @@ class Samples:
                 for index in (share.index, share.index + 1)
             )
             for start in range(first, last, _BLOCK):
-                block = array[start : min(start + _BLOCK, last)]
+                block = as_float32(array[start : min(start + _BLOCK, last)])
                 if not np.isfinite(block).all():
                     row = start + int(
                         np.flatnonzero(
@@ -128,4 +128,10 @@ class Samples:
 
 def _as_batch(x: NDArray[np.generic], y: NDArray[np.generic]) -> Batch:
     kind = np.int32 if y.dtype.kind == "i" else np.float32
-    return np.asarray(x, np.float32), np.asarray(y, kind)
+    return as_float32(x), np.asarray(y, kind)
+
+
+def as_float32(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Convert numbers; those too large become infinite, without a warning."""
+    with np.errstate(over="ignore"):
+        return np.asarray(array, np.float32)

@@ -145,7 +145,7 @@ def read_table(path: Path) -> Table:
     if not rows:
         raise DataError(f"{path}: names of columns and no row below them")
     try:
-        values = np.loadtxt(rows, delimiter=",", ndmin=2, comments=None)
+        values = np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
     except ValueError:
         values = np.full((1, len(columns)), np.nan)
     if values.shape[1] != len(columns) or not np.isfinite(values).all():
@@ -191,7 +191,8 @@ def _first_wrong(rows: Sequence[str], columns: Sequence[str], start: int) -> str
 
 
 def _labels(values: NDArray[np.float64], source: str, target: str) -> NDArray[np.int64]:
-    labels = values.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # what does not fit is unequal, and refused
+        labels = values.astype(np.int64)
     if (wrong := np.flatnonzero(labels != values)).size:
         raise DataError(
             f"{source}: column {target!r} has {values[wrong[0]]:g}, which is no class; "

@@ -85,8 +85,8 @@ def build_gpt(model: GptModel, interface: Interface) -> Gpt:
 
 
 def describe_gpt(model: GptModel, interface: Interface) -> str:
-    """Write it in a word and its sizes: gpt 4x128, 4 heads, context 128."""
-    words = f"{interface.num_outputs} words, context {interface.sample_shape[0]}"
+    """Write it in a word and its sizes: gpt 4x96, 4 heads, vocabulary 103, ..."""
+    words = f"vocabulary {interface.num_outputs}, context {interface.sample_shape[0]}"
     return f"gpt {model.layers}x{model.width}, {model.heads} heads, {words}"
 
 

@@ -23,6 +23,7 @@ _MOST_COUNTED = 2**23
 _ORDERS = {1: "unigram", 2: "bigram", 3: "trigram", 5: "5-gram"}
 # Of a run of words written as one number.
 _MOST_BITS = 62
+_UNITS = {"char": "character", "token": "token"}
 _PROMPT = 24
 _LENGTH = 200
 
@@ -58,7 +59,8 @@ class Reading:
     @property
     def summary(self) -> str:
         """How much was told."""
-        return f"over {self.num_told:,}".replace(",", " ")
+        unit = _UNITS[self.metric.removeprefix("bits_per_")]
+        return f"over {self.num_told:,} {unit}s".replace(",", " ")
 
     def exhibits(self) -> Sequence[Exhibit]:
         """Nothing to draw: what the model said is shown with all looks."""
@@ -86,7 +88,7 @@ class Language:
         self.metric = Metric(
             name=f"bits_per_{unit}",
             is_more_better=False,
-            meaning=f"what is left to be told of a {unit}",
+            meaning=f"what it takes to tell the next {_UNITS[unit]}",
         )
         self.loss = loss
 

@@ -44,7 +44,7 @@ class Numbers:
     @property
     def summary(self) -> str:
         """The error in the targets' own unit."""
-        return f"off by {self._error:.3g} (root mean square)"
+        return f"root mean square error {self._error:.3g}"
 
     @property
     def _error(self) -> float:
