@@ -46,8 +46,8 @@ def describe_baselines(job: str, overrides: Sequence[str], *, is_json: bool) -> 
         return json.dumps(facts, indent=2)
     order = "more" if metric.is_more_better else "less"
     head = (
-        f"{loaded.run.name}: test {metric.label}, {metric.meaning} ({order} is better)"
-        f"; {dataset.num_train} samples to learn from, {dataset.num_test} to test on"
+        f"{loaded.run.name}: test {metric.label}, {metric.meaning}; {order} is better\n"
+        f"{dataset.num_train} samples to learn from, {dataset.num_test} to test on"
     )
     width = max((len(each.name) for each in found), default=0)
     rows = [f"  {each.name:<{width}}  {each.score:.4f}" for each in found]

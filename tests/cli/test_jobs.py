@@ -34,7 +34,7 @@ def test_a_wrong_name_of_a_job_is_answered_by_its_near_one_only(
 
 def test_baselines_are_said_in_words_and_as_json() -> None:
     text = said("baseline", "wine")
-    assert text.startswith("wine: test R2, share of the variance explained (more is")
+    assert text.startswith("wine: test R2, share of the variance explained; more is")
     found = json.loads(said("baseline", "wine", "--json"))
     assert (found["metric"], found["num_test"]) == ("r2", 36)
     assert f"least squares  {found['baselines']['least squares']:.4f}" in text
