@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from parallel_params import nn
-from parallel_params.errors import ConfigError, DataError
+from parallel_params.errors import ConfigError
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.guards import Clip, LossScale
@@ -113,13 +113,7 @@ def build(job: Job, dataset: Dataset) -> Trainee:
     Raises:
         ConfigError: the model or the loss does not go with the data, or an entry of
             `parallel.override` names no parameter.
-        DataError: there are fewer samples than in a batch.
     """
-    if dataset.num_train < job.data.batch:
-        raise DataError(
-            f"{dataset.num_train} samples to learn from are too few for batches of "
-            f"{job.data.batch}; give more, or a smaller data.batch"
-        )
     net = build_model(job.model, dataset.interface, seed=job.seed)
     set_flags(list(net.get_parameters()), job.parallel.override)
     rates = learning_rates(

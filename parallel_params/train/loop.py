@@ -114,6 +114,7 @@ def _prepare(job: Job, comm: Communicator) -> Trainee:
     error: Exception | None = None
     try:
         trainee = build(job, load_data(job.data))
+        _check_batch(job, trainee.dataset)  # a plan may look further than the data
         plan_of(trainee, mesh)  # refused before a folder is made
     except Exception as raised:
         error = raised
@@ -121,6 +122,14 @@ def _prepare(job: Job, comm: Communicator) -> Trainee:
     agree_same(comm, trainee.dataset.digest, "the checksum of the data")
     _look_at_data(trainee.dataset, comm)
     return trainee
+
+
+def _check_batch(job: Job, dataset: Dataset) -> None:
+    if dataset.num_train < job.data.batch:
+        raise DataError(
+            f"{dataset.num_train} samples to learn from are too few for batches of "
+            f"{job.data.batch}; give more, or a smaller data.batch"
+        )
 
 
 def _look_at_data(dataset: Dataset, comm: Communicator) -> None:
