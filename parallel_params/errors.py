@@ -118,6 +118,13 @@ class TrainingDiverged(ParallelParamsError, ArithmeticError):
     """
 
 
+class TrainingStopped(ParallelParamsError):
+    """A run was asked to stop by a signal; it has saved a checkpoint and ended.
+
+    Remedy: the same command with `--resume auto` goes on from there.
+    """
+
+
 class GradientError(ParallelParamsError, RuntimeError):
     """Gradients given by hand do not fit the parameters they are for.
 

@@ -26,6 +26,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="auto|PATH",
+        help="Go on from a checkpoint, the newest in a folder, or (auto) the newest of "
+        "this job, if there is one.",
+    ),
+]
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -65,6 +75,7 @@ def train(
     json: Annotated[
         bool, typer.Option("--json", help="Print the result as one line of JSON.")
     ] = False,
+    resume: Resume = None,
     worker: Annotated[bool, typer.Option(hidden=True)] = False,
     console_width: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
@@ -79,6 +90,7 @@ def train(
         is_worker=worker,
         is_quiet=quiet,
         is_json=json,
+        resume=resume,
         console_width=console_width,
     )
     if dry_run:

@@ -9,18 +9,21 @@ from collections.abc import Mapping
 
 from parallel_params.comm.launch_env import is_launched
 from parallel_params.errors import (
+    CheckpointError,
     ConfigError,
     DataError,
     LaunchError,
     ParallelParamsError,
     PlanError,
     RunFolderExists,
+    TrainingStopped,
 )
 
 OK = 0
 FAILURE = 1
 BAD_INPUT = 2
 UNCAUGHT = 70
+STOPPED = 75  # try again: sysexits.h has it as EX_TEMPFAIL
 INTERRUPTED = 130
 
 # Longer than a rank needs to say what is wrong and to end the world.
@@ -39,11 +42,20 @@ _RANK_VARIABLES = (
 )
 
 # What can be put right by asking for something else, or asking elsewhere.
-_BAD_INPUT = (ConfigError, DataError, LaunchError, PlanError, RunFolderExists)
+_BAD_INPUT = (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    LaunchError,
+    PlanError,
+    RunFolderExists,
+)
 
 
 def code_of(error: ParallelParamsError) -> int:
     """Return the exit code of an error of ours."""
+    if isinstance(error, TrainingStopped):
+        return STOPPED
     return BAD_INPUT if isinstance(error, _BAD_INPUT) else FAILURE
 
 

@@ -42,6 +42,7 @@ class Request:
     is_worker: bool = False
     is_quiet: bool = False
     is_json: bool = False
+    resume: str | None = None
     console_width: int = 0
 
 
@@ -62,7 +63,9 @@ def train_job(request: Request, *, environ: Mapping[str, str]) -> int:
     load = functools.partial(load_job, request.job, request.overrides)
     if not is_in_world:
         # A mistake is told before the tensors are even imported.
-        check_run_folder(load().run)
+        run = load().run
+        if request.resume is None:
+            check_run_folder(run)
     if is_in_world or request.num_ranks in (None, 1):
         width = request.console_width if is_in_world else _terminal_width()
         from parallel_params.cli.worker import work
@@ -80,9 +83,12 @@ def train_job(request: Request, *, environ: Mapping[str, str]) -> int:
             source=lambda: find_job(Path(request.job)),
             num_ranks=request.num_ranks,
             is_json=request.is_json,
+            resume=request.resume,
             environ=environ,
         )
-    return run_world(start_of(request, environ=environ), environ=environ)
+    return run_world(
+        start_of(request, environ=environ), environ=environ, is_savable=True
+    )
 
 
 def start_of(request: Request, *, environ: Mapping[str, str]) -> Start:
@@ -105,6 +111,7 @@ def start_of(request: Request, *, environ: Mapping[str, str]) -> Start:
     program += ["-n", str(num_ranks), "--worker"]
     program += ["--quiet"] if request.is_quiet else []
     program += ["--json"] if request.is_json else []
+    program += [] if request.resume is None else ["--resume", request.resume]
     # No rank can tell: MPICH hides the terminal from all, Open MPI shows it to all.
     if width := _terminal_width():
         program += ["--console-width", str(width)]

@@ -1,21 +1,30 @@
 """One rank of a training world: join it, train, end all of it when something fails."""
 
 import dataclasses
+import functools
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from parallel_params.cli import ends
+from parallel_params.cli.stopping import StopSignals
 from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.failure import abort_on_failure
 from parallel_params.comm.protocol import Communicator
 from parallel_params.comm.world import open_world
-from parallel_params.errors import LaunchError, ParallelParamsError, RankFailed
+from parallel_params.errors import (
+    LaunchError,
+    ParallelParamsError,
+    RankFailed,
+    TrainingStopped,
+)
 from parallel_params.train.config import Job
 from parallel_params.train.console import Console
 from parallel_params.train.loop import train
+from parallel_params.train.result import TrainResult
 
 
 def work(
@@ -25,6 +34,7 @@ def work(
     source: Callable[[], Path],
     num_ranks: int | None,
     is_json: bool,
+    resume: str | None,
     environ: Mapping[str, str],
 ) -> int:
     """Train a job as a rank of the world this process is in; return the exit code.
@@ -38,6 +48,7 @@ def work(
         source: finds the job file, once it was read.
         num_ranks: the size the world has to have, None for any.
         is_json: whether rank 0 prints the result as one line of JSON.
+        resume: the checkpoint to go on from, see `train`.
         environ: the environment.
 
     Raises:
@@ -54,17 +65,17 @@ def work(
     comm = open_world(environ)
     _check_size(comm, num_ranks)
 
-    def train_agreed() -> None:
+    def train_agreed() -> int:
         agree_ok(comm, None if isinstance(found, Job) else found)
         assert isinstance(found, Job), "else all ranks have raised"
-        _train(found, comm, console, source=source(), is_json=is_json)
+        start = functools.partial(train, found, comm, console, source=source())
+        return _run(start, comm, resume=resume, is_json=is_json)
 
     if comm.size == 1:
-        train_agreed()
-        return ends.OK
+        return train_agreed()
     with abort_on_failure(comm):
         try:
-            train_agreed()
+            return train_agreed()
         except RankFailed as failure:
             # Other ranks wait a moment before they say that this one has failed.
             if isinstance(failure.__cause__, ParallelParamsError):
@@ -75,16 +86,27 @@ def work(
             _end(comm, ends.sentence_of(error), ends.code_of(error))
         except KeyboardInterrupt:
             _end(comm, "pparams: interrupted", ends.INTERRUPTED)
-    return ends.OK
 
 
-def _train(
-    job: Job, comm: Communicator, console: Console, *, source: Path, is_json: bool
-) -> None:
-    result = train(job, comm, console, source=source)
+def _run(
+    start: Callable[..., TrainResult],
+    comm: Communicator,
+    *,
+    resume: str | None,
+    is_json: bool,
+) -> int:
+    """Train, or stop as asked: then all ranks are here, and nobody has to be ended."""
+    try:
+        with StopSignals() as stop:
+            result = start(resume=resume, stop=stop)
+    except TrainingStopped as stopped:
+        if comm.rank == 0:
+            sys.stderr.write(f"{ends.sentence_of(stopped)}\n")
+        return ends.STOPPED
     if is_json and comm.rank == 0:
         line = {**dataclasses.asdict(result), "num_ranks": comm.size}
         print(json.dumps(line, default=str), flush=True)
+    return ends.OK
 
 
 def _check_size(comm: Communicator, num_ranks: int | None) -> None:

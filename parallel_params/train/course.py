@@ -1,5 +1,6 @@
 """The steps of a run: batches in, steps of the manager, a look every so often."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,8 +36,10 @@ class Course:
         manager: of the trainee.
         journal: takes the rows.
         clock: seconds, to measure with.
+        after_step: called behind every step, on all ranks.
 
     Attributes:
+        first_step: steps that were taken before this run.
         step: steps taken.
         loss: of the last of them.
         best: the best look so far, the first of equal ones.
@@ -52,7 +55,9 @@ class Course:
         *,
         journal: Journal,
         clock: Callable[[], float],
+        after_step: "Callable[[Course], None]" = lambda course: None,
     ) -> None:
+        self._after_step = after_step
         self._job = job
         self._trainee = trainee
         self._manager = manager
@@ -63,7 +68,8 @@ class Course:
         self._batches = Batches(job, trainee.dataset, share)
         self._num_skipped = 0
         self._num_idle_looks = 0
-        self.step = 0
+        self._looked_at = 0
+        self.first_step = self.step = 0
         self.loss = math.nan
         self.best: Look | None = None
         self.evaluation: Evaluation | None = None
@@ -91,7 +97,27 @@ class Course:
                 self._note(speed, is_look=is_look)
                 noted_step, noted_at = step, self._clock()
             self._journal.advance(step, self.loss)
+            self._after_step(self)
         self.seconds = self._clock() - start
+
+    def snapshot(self) -> dict[str, object]:
+        """Return what `restore` needs, as JSON values."""
+        best = None if self.best is None else dataclasses.asdict(self.best)
+        return {"step": self.step, "best": best, "idle_looks": self._num_idle_looks}
+
+    def restore(self, step: int, best: Look | None, idle_looks: int) -> None:
+        """Go on behind a step; the manager has been loaded."""
+        self.first_step = self.step = step
+        self.best, self._num_idle_looks = best, idle_looks
+        self._num_skipped = self._manager.num_skipped
+
+    @property
+    def score(self) -> float | None:
+        """The test score behind this very step, larger is better; None without one."""
+        if self.evaluation is None or self._looked_at != self.step:
+            return None
+        score = self.evaluation.scores[self._task.metric.name]
+        return score if self._task.metric.is_more_better else -score
 
     @property
     def num_steps(self) -> int:
@@ -157,7 +183,7 @@ class Course:
             found = self._task.evaluate(
                 self._trainee.net, self._manager.comm, step=self.step
             )
-        self.evaluation = found
+        self.evaluation, self._looked_at = found, self.step
         score = found.scores[self._task.metric.name]
         if self.best is None or self._task.metric.is_better(score, self.best.score):
             self.best, self._num_idle_looks = Look(self.step, score), 0

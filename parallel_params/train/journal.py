@@ -57,6 +57,7 @@ class Journal:
         self._plan: Plan | None = None
         self._environment: Mapping[str, object] = {}
         self._losses = array("d")
+        self._first_step = 1
         self._rows: list[Row] = []
         self._progress: Progress | None = None
 
@@ -77,7 +78,7 @@ class Journal:
         rates: Sequence[float],
         *,
         source: Path | None,
-        note: str = "",
+        notes: Sequence[str] = (),
     ) -> None:
         """Write what is known before the first step, and say it.
 
@@ -86,7 +87,7 @@ class Journal:
             environment: of `describe_environment`.
             rates: learning rate of each step.
             source: the job file; without one the resolved job stands for it.
-            note: what is otherwise than planned, if anything.
+            notes: what is otherwise than planned, and what the run goes on from.
         """
         resolved = dump_job(self._job)
         given = resolved.encode() if source is None else source.read_bytes()
@@ -105,7 +106,7 @@ class Journal:
         page = textwrap.indent(plan.summarise().rstrip(), "      ")
         head, *body = folded(page, hang=2).lstrip().splitlines()
         self._console.say("\n".join([head.replace("plan ", "plan  ", 1), *body]))
-        if note:
+        for note in notes:
             self._facts.append(note)
             self._console.say(folded(f"note  {note}", hang=6))
         self._console.say(f"run   {self.path}")
@@ -116,6 +117,8 @@ class Journal:
     def advance(self, step: int, loss: float) -> None:
         """Take note that `step` steps are done, the last with this loss."""
         assert self._progress is not None, "a journal is opened first"
+        if not self._losses:
+            self._first_step = step
         self._losses.append(loss)
         self._progress.advance(step)
 
@@ -196,6 +199,7 @@ class Journal:
                 facts=self._facts,
                 result=result,
                 losses=self._curve(),
+                first_step=self._first_step,
                 rows=self._rows,
                 metric=self._task.metric,
                 evaluation=evaluation,

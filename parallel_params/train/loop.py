@@ -5,7 +5,7 @@ leaves behind is written in `journal`; here is only what happens in which order.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from parallel_params.train.data.load import load_data
 from parallel_params.train.data.sampler import Share
 from parallel_params.train.environment import bit_facts, describe_environment
 from parallel_params.train.journal import Journal
+from parallel_params.train.keeping import Keeping, find_origin
 from parallel_params.train.kernels import kernels
 from parallel_params.train.logs import run_log
 from parallel_params.train.result import TrainResult
@@ -38,6 +39,8 @@ def train(
     console: Console,
     *,
     source: Path | None = None,
+    resume: str | None = None,
+    stop: Callable[[], bool] | None = None,
     now: Callable[[], datetime] = datetime.now,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainResult:
@@ -48,6 +51,10 @@ def train(
         comm: all ranks; not closed.
         console: where rank 0 speaks.
         source: the job file, copied into the run folder as it is.
+        resume: the checkpoint, or a folder of them, to go on from; `auto` for the
+            newest of this job, if there is any.
+        stop: asked behind every step; where it says so on any rank, the run saves a
+            checkpoint and ends.
         now: names the run folder.
         clock: seconds, to measure with.
 
@@ -59,12 +66,16 @@ def train(
         RunFolderError: a file of the run cannot be written.
         RankFailed: one rank failed; all raise.
         TrainingDiverged: the loss or a gradient is no number any more.
+        TrainingStopped: it was asked to stop, and has saved a checkpoint.
+        CheckpointError: there is none to go on from, or none of this job.
+        CheckpointNotSaved: a checkpoint cannot be written.
 
     Collective: every rank, with the same job.
     """
     check_world(job, comm.size)
     trainee = _prepare(job, comm)
-    folder = make_run_folder(job.run, comm, now())
+    origin = find_origin(job, trainee, comm, resume)
+    folder = make_run_folder(job.run, comm, now(), is_resumed=resume is not None)
     with (
         run_log(folder.path, comm.rank) as log,
         blas_threads(job.parallel.blas_threads, comm),
@@ -75,20 +86,52 @@ def train(
     ):
         log.info("rank %d of %d: %s", comm.rank, comm.size, comm.description)
         journal = Journal(job, folder, console.of_rank(comm.rank), trainee)
-        journal.open(
-            manager.plan,
-            _environment(trainee, manager),
-            trainee.rates,
-            source=source,
-            note=manager.note,
+        keeping = Keeping(job, trainee, manager, folder.path, stop=stop, log=log)
+        course = Course(
+            job,
+            trainee,
+            manager,
+            journal=journal,
+            clock=clock,
+            after_step=keeping.after_step,
         )
-        course = Course(job, trainee, manager, journal=journal, clock=clock)
-        try:
-            course.run()
-        finally:
-            journal.stop()
+        notes = keeping.clean() + keeping.resume(course, origin, is_asked=bool(resume))
+        _open(journal, trainee, manager, source, notes)
+        _run(course, journal, keeping)
         log.info("%d steps in %.3f s", manager.num_steps, course.seconds)
         return _finish(course, manager, trainee, journal)
+
+
+def _open(
+    journal: Journal,
+    trainee: Trainee,
+    manager: ParameterManager,
+    source: Path | None,
+    notes: Sequence[str],
+) -> None:
+    """Say and write down what is known before the first step.
+
+    Collective: every rank.
+    """
+    journal.open(
+        manager.plan,
+        _environment(trainee, manager),
+        trainee.rates,
+        source=source,
+        notes=[note for note in (manager.note, *notes) if note],
+    )
+
+
+def _run(course: Course, journal: Journal, keeping: Keeping) -> None:
+    """Take all steps; let a save that is under way come to its end.
+
+    Collective: every rank.
+    """
+    try:
+        course.run()
+    finally:
+        journal.stop()
+    keeping.finish()
 
 
 def _environment(trainee: Trainee, manager: ParameterManager) -> dict[str, object]:
@@ -162,6 +205,7 @@ def _finish(
     evaluation, best = course.evaluation, course.best
     assert evaluation is not None, "the last step always looks"
     assert best is not None, "the last step always looks"
+    num_samples = (course.step - course.first_step) * journal.batch_size
     result = TrainResult(
         folder=journal.path,
         num_steps=course.step,
@@ -172,7 +216,7 @@ def _finish(
         best_step=best.step,
         weights_hash=manager.weights_hash(),
         plan_digest=manager.plan.digest,
-        samples_per_s=course.step * journal.batch_size / max(course.seconds, 1e-9),
+        samples_per_s=num_samples / max(course.seconds, 1e-9),
         seconds=course.seconds,
     )
     with manager.unsharded():

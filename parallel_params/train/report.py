@@ -61,6 +61,7 @@ class Page:
         facts: lines below the title.
         result: how the run ended.
         losses: what they are called, and of every step.
+        first_step: the number of the first of them.
         rows: what was noted along the run.
         metric: what runs of this task are compared by.
         evaluation: of the final weights.
@@ -75,6 +76,7 @@ class Page:
     facts: Sequence[str]
     result: TrainResult
     losses: tuple[str, Sequence[float]]
+    first_step: int
     rows: Sequence[Row]
     metric: Metric
     evaluation: Evaluation
@@ -129,7 +131,7 @@ def _tiles(page: Page) -> str:
 
 def _curves(page: Page) -> str:
     learned, losses = page.losses
-    steps = list(enumerate(losses, start=1))
+    steps = list(enumerate(losses, start=page.first_step))
     looks = [(row.step, row.score) for row in page.rows if row.is_look]
     told = f"test {page.metric.label}"
     parts = (

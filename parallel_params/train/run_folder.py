@@ -7,6 +7,7 @@ is decided by those who write them.
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -93,13 +94,17 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def make_run_folder(run: Run, comm: Communicator, now: datetime) -> RunFolder:
+def make_run_folder(
+    run: Run, comm: Communicator, now: datetime, *, is_resumed: bool = False
+) -> RunFolder:
     """Make the folder that a job names, or a new one of this moment.
 
     Args:
         run: the job's [run] table.
         comm: all ranks; rank 0 decides and makes.
         now: the moment, on rank 0.
+        is_resumed: whether the run goes on from another: beside a folder that is there
+            it makes `<folder>-2`, and so on.
 
     Raises:
         RunFolderExists: on every rank, if the job names a folder that is there.
@@ -110,7 +115,7 @@ def make_run_folder(run: Run, comm: Communicator, now: datetime) -> RunFolder:
     answer, problem, is_there = "", "", ""
     if comm.rank == 0:
         try:
-            answer = str(_make(run, now))
+            answer = str(_make(run, now, is_resumed=is_resumed))
         except FileExistsError as error:
             is_there = str(error.filename)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -143,17 +148,35 @@ def _taken(path: str) -> RunFolderExists:
     )
 
 
-def _make(run: Run, now: datetime) -> Path:
-    if run.folder is not None:
+def list_run_folders(run: Run) -> list[Path]:
+    """Return the folders of earlier runs of a job, the oldest first."""
+    first = runs_of(run) if run.folder is None else Path(run.folder)
+    around = first if run.folder is None else first.parent
+    stem = r"\d{4}-\d\d-\d\d_\d{6}" if run.folder is None else re.escape(first.name)
+    paths = around.iterdir() if around.is_dir() else ()
+    named = ((re.fullmatch(rf"({stem})(?:-(\d+))?", p.name), p) for p in paths)
+    found = [(m[1], int(m[2] or 1), path) for m, path in named if m is not None]
+    return [path for _, _, path in sorted(found)]
+
+
+def runs_of(run: Run) -> Path:
+    """Return where the runs of a job are that does not name a folder."""
+    return Path("runs") / (run.name or "job")
+
+
+def _make(run: Run, now: datetime, *, is_resumed: bool) -> Path:
+    if run.folder is not None and not is_resumed:
         path = Path(run.folder)
         path.mkdir(parents=True)
         return path
-    moment = Path("runs") / (run.name or "job") / now.strftime("%Y-%m-%d_%H%M%S")
+    first = runs_of(run) / now.strftime("%Y-%m-%d_%H%M%S")
+    if run.folder is not None:
+        first = Path(run.folder)
     for number in range(1, _MAX_TRIES):
-        path = moment if number == 1 else moment.with_name(f"{moment.name}-{number}")
+        path = first if number == 1 else first.with_name(f"{first.name}-{number}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             continue
         return path
-    raise FileExistsError(errno.EEXIST, "a hundred runs in one second", str(moment))
+    raise FileExistsError(errno.EEXIST, "a hundred runs of one name", str(first))

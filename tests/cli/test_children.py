@@ -33,6 +33,8 @@ def start(*command: str) -> Start:
         (1, "openmpi", [signal.SIGTERM], 143),
         (2, "mpich", [signal.SIGINT, signal.SIGINT], 130),
         (0, "mpich", [signal.SIGTERM], 0),
+        (75, "mpich", [signal.SIGTERM], 75),
+        (75, "openmpi", [], 75),
     ],
 )
 def test_codes_of_all_launchers_mean_the_same(

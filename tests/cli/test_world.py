@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,6 +122,45 @@ def test_ctrl_c_ends_all_ranks(folder: Path) -> None:
         code = launcher.wait(timeout=TIMEOUT_S)
 
     assert code == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_world_that_is_asked_to_stop_saves_and_goes_on_elsewhere(
+    folder: Path, number: signal.Signals
+) -> None:
+    words = ("train", "job.toml", "-n", "2", "train.steps=1000000")
+    with subprocess.Popen(
+        command(*words),
+        cwd=folder,
+        env=outside_of_worlds(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stderr is not None
+        for line in launcher.stdout:
+            if line.startswith("  step"):
+                break
+        launcher.send_signal(number)
+        launcher.stdout.read()
+        said = launcher.stderr.read()
+        code = launcher.wait(timeout=TIMEOUT_S)
+
+    assert code == 75, said
+    saved = re.search(r"step (\d+) is saved in (\S+)\.", said)
+    assert saved, said
+    steps = f"train.steps={int(saved[1]) + 3}"
+    known = set(folder.glob("runs/job/*"))
+    answers = [
+        run(folder, "train", "job.toml", "--json", "--resume", where, "-n", n, steps)
+        for where, n in ((saved[2], "1"), (str(known.pop()), "2"))
+    ]
+    assert [answer.returncode for answer in answers] == [0, 0], answers[0].stderr
+    alone, together = (json.loads(answer.stdout) for answer in answers)
+    assert alone["weights_hash"] == together["weights_hash"]
+    assert alone["num_steps"] == int(saved[1]) + 3
 
 
 def test_a_script_that_fails_on_one_rank_ends_all(folder: Path) -> None:

@@ -87,6 +87,26 @@ class Train:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """When a run saves what it can go on from."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    every: Count | None = None
+    """Steps between two checkpoints; by default one is saved on a signal alone."""
+    keep: Count = 3
+    """How many of the newest stay."""
+    keep_best: bool = True
+    """Does the one with the best test score stay as well."""
+    background: bool = False
+    """Write from a copy while training goes on; the copy takes memory."""
+    folder: Text | None = None
+    """Where they are; by default checkpoints in the run folder. One run at a time."""
+    other_bits: Literal["warn", "refuse"] = "warn"
+    """What to do if versions, kernels or reduction have changed since the save."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """What a run says while it runs."""
 
@@ -132,6 +152,8 @@ class Job:
     """How weights, gradients and optimizer state lie on the ranks."""
     train: Train
     """How long to train and how often to look."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When a run saves what it can go on from."""
     log: Log = Log()
     """What a run says while it runs."""
     run: Run = Run()
