@@ -124,6 +124,24 @@ def check_reducible(buffer: Buffer, *, what: str) -> None:
         )
 
 
+def check_untouched(buffer: Buffer, sent: NDArray[np.uint8], *, what: str) -> None:
+    """Check that nobody has written into a buffer while it was under way.
+
+    Args:
+        buffer: what is sent.
+        sent: its bytes when it was started.
+        what: the collective.
+
+    Raises:
+        CommunicationError: it has changed; MPI would have sent either.
+    """
+    if not np.array_equal(as_bytes(buffer), sent):
+        raise CommunicationError(
+            f"{what}: what this rank sends was written while it was under way; wait "
+            f"for the message first."
+        )
+
+
 def check_root(root: Rank, *, num_ranks: int, what: str) -> None:
     """Check that `root` is a rank.
 

@@ -5,6 +5,7 @@ so can it be seen that every rank waits. What is exchanged is not understood her
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -235,3 +236,16 @@ def _disagreement(members: tuple[Rank, ...], calls: dict[int, Call]) -> str:
                     f"rank {members[receiver]}, which expects {count}."
                 )
     return ""
+
+
+class LocalPending:
+    """A `Pending` of a thread: what it receives is copied when it waits."""
+
+    def __init__(self, finish: Callable[[], None]) -> None:
+        self._finish: Callable[[], None] | None = finish
+
+    def wait(self) -> None:
+        """See `Pending.wait`."""
+        if self._finish is not None:
+            self._finish()
+            self._finish = None

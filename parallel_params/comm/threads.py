@@ -23,9 +23,10 @@ from parallel_params.comm.buffers import (
     check_root,
     check_same_dtype,
     check_send,
+    check_untouched,
     offsets_of,
 )
-from parallel_params.comm.meeting import Call, Meeting, ThreadWorld
+from parallel_params.comm.meeting import Call, LocalPending, Meeting, ThreadWorld
 from parallel_params.comm.pages import drop_pages, reserve
 from parallel_params.comm.protocol import (
     EXIT_UNCAUGHT,
@@ -194,7 +195,7 @@ class LocalCommunicator:
 
     def _start_all_gather(
         self, what: str, buffer: Buffer, counts: Sequence[int]
-    ) -> "LocalPending":
+    ) -> LocalPending:
         check_receive(buffer, what=what)
         check_parts(buffer, counts, num_ranks=self.size, what=what)
         starts = offsets_of(counts)
@@ -207,7 +208,7 @@ class LocalCommunicator:
                     as_bytes(part)[...] = call.sent
 
         text = f"{what} of {list(counts)} elements of {buffer.itemsize} bytes"
-        return self._start(Call(text=text, data=as_bytes(own).copy()), take)
+        return self._start(Call(text=text, data=as_bytes(own).copy()), own, take)
 
     def _start_all_to_all(
         self,
@@ -216,7 +217,7 @@ class LocalCommunicator:
         send_counts: Sequence[int],
         recv: Buffer,
         recv_counts: Sequence[int],
-    ) -> "LocalPending":
+    ) -> LocalPending:
         check_exchange(
             send, send_counts, recv, recv_counts, num_ranks=self.size, what=what
         )
@@ -235,37 +236,28 @@ class LocalCommunicator:
             send_counts=tuple(send_counts),
             recv_counts=tuple(recv_counts),
         )
-        return self._start(call, take)
+        return self._start(call, send, take)
 
     def _exchange(self, call: Call) -> list[Call]:
         self._check_open(call)
         return self._world.exchange(self._meeting, self._rank, call)
 
-    def _start(self, call: Call, take: Callable[[list[Call]], None]) -> "LocalPending":
+    def _start(
+        self, call: Call, sent: Buffer, take: Callable[[list[Call]], None]
+    ) -> LocalPending:
         self._check_open(call)
         entered = self._world.enter(self._meeting, self._rank, call)
 
         def wait() -> None:
-            take(self._world.wait(self._meeting, self._rank, entered))
+            calls = self._world.wait(self._meeting, self._rank, entered)
+            check_untouched(sent, call.sent, what=call.text)
+            take(calls)
 
         return LocalPending(wait)
 
     def _check_open(self, call: Call) -> None:
         if self._is_closed:
             raise CommunicationError(f"{call.text}: this communicator is closed.")
-
-
-class LocalPending:
-    """A `Pending` of a thread: what it receives is copied when it waits."""
-
-    def __init__(self, finish: Callable[[], None]) -> None:
-        self._finish: Callable[[], None] | None = finish
-
-    def wait(self) -> None:
-        """See `Pending.wait`."""
-        if self._finish is not None:
-            self._finish()
-            self._finish = None
 
 
 class LocalMemory:

@@ -119,6 +119,19 @@ def test_what_was_only_started_is_waited_for_in_vain_and_told() -> None:
     assert re.search(words, found[0]), found[0]
 
 
+def test_writing_into_what_is_under_way_is_told() -> None:
+    def body(comm: Communicator) -> None:
+        buffer = np.zeros(2, np.float32)
+        pending = comm.start_all_gather(buffer, [1, 1])
+        buffer[1 - comm.rank] = np.nan  # is to be received: free until then
+        buffer[comm.rank] = comm.rank
+        pending.wait()
+
+    found = errors_of(2, body)
+    assert found[0] == ""
+    assert "was written while it was under way" in found[1]
+
+
 def test_a_started_collective_does_not_meet_one_that_waits() -> None:
     def body(comm: Communicator) -> None:
         buffer = np.zeros(2)
