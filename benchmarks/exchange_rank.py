@@ -13,8 +13,9 @@ import numpy as np
 import parallel_params as pp
 from benchmarks.measure import environment
 from parallel_params.comm.protocol import Communicator
+from parallel_params.runtime.flights import Flights
 from parallel_params.runtime.opening import open_node
-from parallel_params.runtime.reducer import Reducer, Work
+from parallel_params.runtime.reducer import Reducer
 
 STEP, SUM, ALLREDUCE, MEMCPY = "window", "window, all see it", "Allreduce", "memcpy"
 Times = dict[str, list[float]]
@@ -49,7 +50,7 @@ class WindowExchange:
         self.own = role.own.as_slice()
         self._reducers = [
             Reducer(
-                role, Work(0), dtype=self.weight.dtype, wire=None, is_canonical=True
+                role, Flights(0), dtype=self.weight.dtype, wire=None, is_canonical=True
             )
             for _ in range(2)
         ]
@@ -60,7 +61,7 @@ class WindowExchange:
         Collective: all ranks.
         """
         self._node.hand_over_gradients()
-        self._reducers[0].reduce_owned(self._peers, self.gradient[self.own])
+        self._reducers[0].start_reduce(self._peers, self.gradient[self.own])
         self._node.hand_over_weights()
 
     def run_sum(self) -> None:
@@ -69,7 +70,7 @@ class WindowExchange:
         Collective: all ranks.
         """
         self._node.hand_over_gradients()
-        self._reducers[1].reduce_owned(self._peers, self.weight[self.own])
+        self._reducers[1].start_reduce(self._peers, self.weight[self.own])
         self._node.hand_over_weights()
 
     def close(self) -> None:

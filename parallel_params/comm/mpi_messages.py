@@ -6,8 +6,10 @@ pieces here. What MPI can do with any length by itself is in `comm/mpi.py`.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from parallel_params.comm.buffers import as_units, dense, offsets_of
-from parallel_params.comm.mpi_library import MPI
+from parallel_params.comm.mpi_library import MPI, library
 from parallel_params.comm.protocol import Buffer, Rank
 
 _SEGMENT_TAG = 1
@@ -115,6 +117,8 @@ def start_all_gather(
     units, per_element = as_units(buffer)
     sizes = [count * per_element for count in counts]
     starts = offsets_of(sizes)
+    if starts[-1] <= max_count and library().name == "Open MPI":
+        return _start_gather_by_exchange(comm, units, sizes, starts)
     if starts[-1] <= max_count:
         received = [units, (sizes, starts[:-1])]
         return MPIPending([comm.Iallgatherv(MPI.IN_PLACE, received)])
@@ -125,3 +129,25 @@ def start_all_gather(
             for first in range(starts[rank], end, max_count)
         ]
     )
+
+
+# Note [Open MPI's Iallgatherv]
+# Over TCP between two hosts it uses one direction of the cable at a time, as all large
+# messages do there that two ranks send each other: 329 ms for 20 MB at 1 Gbit/s, where
+# Ialltoallv takes 175 ms. (MPICH takes 184 ms and 208 ms.) It must not be given one
+# address to send from and to receive at, which it would take for MPI_IN_PLACE.
+def _start_gather_by_exchange(
+    comm: MPI.Intracomm, units: Buffer, sizes: Sequence[int], starts: Sequence[int]
+) -> MPIPending:
+    rank, num_ranks = comm.Get_rank(), len(sizes)
+    own = units[starts[rank] : starts[rank + 1]]
+    base = 0 if starts[rank] else starts[rank + 1]
+    sent = [0 if each == rank else own.size for each in range(num_ranks)]
+    received = [0 if each == rank else size for each, size in enumerate(sizes)]
+    places = [max(0, start - base) for start in starts[:-1]]
+    if not own.size:
+        own = np.zeros(1, units.dtype)
+    request = comm.Ialltoallv(
+        [own, (sent, [0] * num_ranks)], [units[base:], (received, places)]
+    )
+    return MPIPending([request])

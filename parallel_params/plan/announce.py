@@ -1,7 +1,9 @@
 """The collectives of one step, in order, with the bytes that each rank sends.
 
 Announces; it sends nothing. The sequence is the contract between the plan and the
-runtime, so both the estimate and the ledger's test read it here.
+runtime, so both the estimate and the ledger's test read it here. It is the order in
+which messages are started: those between nodes are waited for later, see
+`NUM_FLIGHTS`.
 """
 
 from collections.abc import Iterator
@@ -111,11 +113,12 @@ def announce_step(plan: "Plan", rank: int) -> Iterator[tuple[int, list[Message]]
     late = [b for b in buckets if b.is_trainable and not plan.is_streamed(b)]
     whole = [b for b in late if not b.is_updated_in_parts]
     exchange = step.hand_over(late)
+    before: list[Message] = []
     for bucket in late:
-        exchange += step.reduce(bucket)
-        if not bucket.is_updated_in_parts:
-            exchange += step.complete(bucket)
-    yield 1, exchange
+        # The sum of one bucket goes round while the next one is brought.
+        exchange += step.reduce(bucket) + before
+        before = [] if bucket.is_updated_in_parts else step.complete(bucket)
+    yield 1, exchange + before
     yield 1, step.verdict() + step.hand_over(whole) + step.rounds()
     published = [
         b for b in buckets if b.is_updated_in_parts and not plan.is_gathered(b)

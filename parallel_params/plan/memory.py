@@ -21,6 +21,9 @@ NUM_SLOTS = 2
 """Buckets in use at a time, where they are streamed or gathered: one computed with, one
 on its way."""
 
+NUM_FLIGHTS = 2
+"""Messages between nodes that are under way at a time, each in memory of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankBytes:
@@ -31,8 +34,8 @@ class RankBytes:
         gradient: Intervals of gradients held when all are reduced.
         state: Intervals of optimizer state.
         partials: Sums of earlier grains that wait for their partners in the tree.
-        send: The largest lane on its way between nodes; used in turn.
-        receive: The largest buffer that receives a bucket's pieces; used in turn.
+        send: The largest lanes on their way between nodes, of every flight.
+        receive: The largest buffers that receive a bucket's pieces, of every flight.
         reduced: The lanes of reduced gradients that the node's ranks read whole.
         in_flight: Buckets in use: two slots of streamed gradients, weights of two
             neighbours while they are gathered.
@@ -75,8 +78,10 @@ def count_rank_bytes(plan: "Plan", rank: int) -> RankBytes:
         gradient=sum(_gradient_bytes(plan, *share) for share in shares),
         state=sum(_state_bytes(*share) for share in shares),
         partials=sum(_partial_bytes(plan, bucket) for bucket in plan.buckets),
-        send=max((_send_bytes(plan, *share) for share in shares), default=0),
-        receive=max((_receive_bytes(plan, *share) for share in shares), default=0),
+        send=NUM_FLIGHTS
+        * max((_send_bytes(plan, *share) for share in shares), default=0),
+        receive=NUM_FLIGHTS
+        * max((_receive_bytes(plan, *share) for share in shares), default=0),
         reduced=sum(_reduced_bytes(plan, *share) for share in shares),
         in_flight=_slot_bytes(plan) + _live_bytes(plan, shares),
     )

@@ -18,19 +18,20 @@ from parallel_params.plan.plan import Plan
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.backward import Backward
+from parallel_params.runtime.exchange import Exchange, make_flights, make_reducers
+from parallel_params.runtime.flights import Flights
 from parallel_params.runtime.gatherer import Gatherer
 from parallel_params.runtime.groups import Groups
 from parallel_params.runtime.node_memory import NodeMemory
-from parallel_params.runtime.reducer import Reducer, Work, work_numel
+from parallel_params.runtime.reducer import Reducer
 from parallel_params.runtime.role import Role
 from parallel_params.runtime.rounds import make_rounds
 from parallel_params.runtime.statistics import Statistics
-from parallel_params.runtime.step import Exchange, Step
+from parallel_params.runtime.step import Step
 from parallel_params.runtime.stepper import Stepper
 from parallel_params.runtime.stream import Streams
 from parallel_params.runtime.verdict import Verdict
 from parallel_params.runtime.writes import Writes
-from parallel_params.tensor.dtype import dtype_named
 from parallel_params.tensor.tape import Array
 
 
@@ -149,15 +150,16 @@ def _assemble(
     groups: Groups,
 ) -> Runtime:
     """Wire this rank's part; nothing here communicates."""
-    reducers = _make_reducers(plan, arenas)
-    step = _make_step(plan, comm, optimizers, arenas, reducers, node, groups)
+    flights = make_flights(plan, arenas)
+    reducers = make_reducers(plan, arenas, flights)
+    step = _make_step(plan, comm, optimizers, arenas, reducers, node, flights, groups)
     pairs = zip(arenas, reducers, strict=True)
     cut = [pair for pair in pairs if pair[0].role.is_gathered]
     gatherer = Gatherer([arena for arena, _ in cut], [r for _, r in cut], node)
     gathered = [arena.bucket.index for arena, _ in cut]
     trained = [arena for arena in arenas if arena.bucket.is_trainable]
     streamed = [arena for arena in trained if arena.role.is_streamed]
-    rest = (gathered, gatherer, node, step.reduce_streamed)
+    rest = (gathered, gatherer, node, step.reduce_streamed, flights)
     streams, earlier = (Streams(each, *rest) for each in (streamed, []))
     statistics = Statistics(plan, comm, arenas, node)
     _watch_writes(arenas, node)
@@ -188,6 +190,7 @@ def _make_step(
     arenas: Sequence[Arena],
     reducers: Sequence[Reducer],
     node: NodeMemory,
+    flights: Flights,
     groups: Groups,
 ) -> Step:
     settings = {
@@ -211,7 +214,7 @@ def _make_step(
     if plan.policy.has_verdict:
         verdict = Verdict(plan, comm, [e.arena for e in exchanges], settings)
     rounds = make_rounds(plan, comm, [e.stepper for e in exchanges], groups)
-    return Step(plan, exchanges, node, verdict, rounds)
+    return Step(plan, exchanges, node, flights, verdict, rounds)
 
 
 def _watch_writes(arenas: Sequence[Arena], node: NodeMemory) -> None:
@@ -226,24 +229,6 @@ def _watch_writes(arenas: Sequence[Arena], node: NodeMemory) -> None:
 def own_grains(plan: Plan) -> int:
     """Return the grains of a rank; where the order of sums is free its share is one."""
     return plan.grains_per_rank if plan.policy.reduction == "canonical" else 1
-
-
-def _make_reducers(plan: Plan, arenas: Sequence[Arena]) -> list[Reducer]:
-    policy = plan.policy
-    wire = None if policy.wire_dtype is None else dtype_named(policy.wire_dtype).numpy
-    is_canonical = policy.reduction == "canonical"
-    num_bytes = [
-        arena.dtype.itemsize
-        * work_numel(arena.role, is_canonical=is_canonical, has_wire=wire is not None)
-        for arena in arenas
-    ]
-    work = Work(max(num_bytes, default=0))
-    return [
-        Reducer(
-            arena.role, work, dtype=arena.dtype, wire=wire, is_canonical=is_canonical
-        )
-        for arena in arenas
-    ]
 
 
 def _stepper(

@@ -96,7 +96,9 @@ class Gatherer:
         """
         arena = self._arenas[index]
         arena.weight[arena.role.own.as_slice()] = arena.updated_weight
-        self._reducers[index].gather(arena.weight)
+        flight = self._reducers[index].start_gather(arena.weight)
+        if flight is not None:
+            flight.land()
         if arena.role.num_local > 1:
             self._node.hand_over_weights()
         views = arena.views(arena.weight)

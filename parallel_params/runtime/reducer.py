@@ -3,48 +3,53 @@
 Inside a node nothing is sent: this rank reads its lane from its peers' gradients.
 Between nodes canonical reduction sends every owner its interval of each node's sum, and
 the owner adds them in the order of `runtime/tree.py`; fast reduction leaves that order
-to MPI. The reducer does not know what a gradient is used for, and scales nothing.
+to MPI. What travels is only started here, see `flights.py`. The reducer does not know
+what a gradient is used for, and scales nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from parallel_params.comm.protocol import Communicator, Pending
+from parallel_params.runtime.flights import DONE, Flight, Flights
 from parallel_params.runtime.role import Role
 from parallel_params.runtime.summing import BLOCK, RowSum, first_non_finite
 from parallel_params.tensor.tape import Array
 
 
-class Work:
-    """Memory for what travels between nodes; used by all buckets of a rank in turn.
+def flight_bytes(
+    role: Role,
+    dtype: "np.dtype[np.generic]",
+    *,
+    is_canonical: bool,
+    wire: "np.dtype[np.generic] | None",
+) -> int:
+    """Return the bytes that one message of a bucket needs at most.
 
     Args:
-        num_bytes: what the bucket that needs most of it needs.
+        role: this rank's part.
+        dtype: of the bucket.
+        is_canonical: whether the order of the sum is fixed.
+        wire: of gradients between nodes; None for `dtype`.
     """
-
-    def __init__(self, num_bytes: int) -> None:
-        self._memory = np.empty(num_bytes, np.uint8)
-
-    def take(self, dtype: "np.dtype[np.generic]", *numels: int) -> list[Array]:
-        """Return neighbouring arrays of these lengths; contents are undefined."""
-        arrays: list[Array] = []
-        first = 0
-        for numel in numels:
-            last = first + numel * dtype.itemsize
-            arrays.append(self._memory[first:last].view(dtype))
-            first = last
-        return arrays
-
-
-def work_numel(role: Role, *, is_canonical: bool, has_wire: bool) -> int:
-    """Return how many elements of work memory one bucket needs at most at a time."""
     if role.cross is None:
         return 0
     lane = sum(role.lane_counts)
+    gathered = dtype.itemsize * lane if role.num_local > 1 else 0
+    if not role.bucket.is_trainable:
+        return gathered
+    wire = narrower(wire, dtype)
     rows = role.own.numel * (role.num_nodes if is_canonical else 1)
-    packed = lane if role.num_local > 1 or has_wire else 0
-    gathered = lane if role.num_local > 1 else 0
-    return max(packed + rows, gathered) if role.bucket.is_trainable else gathered
+    packed = lane if role.num_local > 1 or wire is not None else 0
+    return max((wire or dtype).itemsize * (packed + rows), gathered)
+
+
+def narrower(
+    wire: "np.dtype[np.generic] | None", dtype: "np.dtype[np.generic]"
+) -> "np.dtype[np.generic] | None":
+    """Return what travels instead of `dtype`; None if it does itself."""
+    return wire if wire is not None and wire.itemsize < dtype.itemsize else None
 
 
 class Reducer:
@@ -52,7 +57,7 @@ class Reducer:
 
     Args:
         role: this rank's part.
-        work: shared by all reducers of the rank.
+        flights: shared by all reducers of the rank.
         dtype: of the bucket.
         wire: of what travels between nodes; None for `dtype`.
         is_canonical: whether the order of the sum is fixed.
@@ -61,49 +66,78 @@ class Reducer:
     def __init__(
         self,
         role: Role,
-        work: Work,
+        flights: Flights,
         *,
         dtype: "np.dtype[np.generic]",
         wire: "np.dtype[np.generic] | None",
         is_canonical: bool,
     ) -> None:
         self._role = role
-        self._work = work
+        self._flights = flights
         self._dtype = dtype
-        self._wire = (
-            wire if wire is not None and wire.itemsize < dtype.itemsize else None
-        )
+        self._wire = narrower(wire, dtype)
         self._is_canonical = is_canonical
         self._sums: dict[int, RowSum] = {}
         self._rows: Sequence[Array] = ()
 
-    def reduce_owned(
-        self, peers: Sequence[Array], out: Array, *, slot: int = 0
-    ) -> None:
-        """Put the sum of this rank's interval over the whole group into `out`.
+    def start_reduce(
+        self,
+        peers: Sequence[Array],
+        out: Array,
+        *,
+        slot: int = 0,
+        then: Callable[[], None] | None = None,
+    ) -> Flight | None:
+        """Start to put the sum of this rank's interval over the whole group into `out`.
 
         Args:
             peers: [numel] gradients of the members on this node, which nobody writes.
             out: [own numel]; may be that part of this rank's own gradient.
             slot: tells apart the few sets of `peers` that are used again and again.
+            then: called once the sum is there, before this returns if nothing travels.
+
+        Returns:
+            What is under way, None if nothing is. Where a rank is alone on its node its
+            gradient travels as it lies: nobody may write there before it has landed.
 
         Collective: the cross group, buckets in one order.
         """
-        own = self._role.own.as_slice()
-        if self._role.cross is None:
+        role = self._role
+        if role.cross is None:
+            own = role.own.as_slice()
             self._rows = [peer[own] for peer in peers]
             if slot not in self._sums:
                 self._sums[slot] = RowSum(self._rows, out)
             self._sums[slot].run_all()
-            return
-        self._rows = self._exchange(peers)
-        RowSum(self._rows, out).run_all()
+            if then is not None:
+                then()
+            return None
+        num_rows = role.num_nodes if self._is_canonical else 1
+        is_packed = role.num_local > 1 or self._wire is not None
+        lane = sum(role.lane_counts) if is_packed else 0
+        flight = self._flights.claim()
+        send, rows = flight.take(
+            self._wire or self._dtype, lane, num_rows * role.own.numel
+        )
+        if is_packed:
+            self._pack(peers, send)
+        else:
+            send = peers[0]
+
+        def land() -> None:
+            self._rows = list(rows.reshape(num_rows, role.own.numel))
+            RowSum(self._rows, out).run_all()
+            if then is not None:
+                then()
+
+        flight.depart(self._exchange(role.cross, send, rows), land)
+        return flight
 
     def first_non_finite(self, values: Array) -> tuple[int, int] | None:
         """Find the first element of the sum that is no finite number, and whose it is.
 
         Args:
-            values: [own numel] what `reduce_owned` just made.
+            values: [own numel] what `start_reduce` has just brought.
 
         Returns:
             Index in the bucket, and the position in the group of a member that
@@ -116,45 +150,41 @@ class Reducer:
                 return self._role.own.start + index, self._culprit(index)
         return None
 
-    def gather(self, buffer: Array) -> None:
-        """Complete the lane of `buffer` [numel] from what its owners have in it.
+    def start_gather(self, buffer: Array) -> Flight | None:
+        """Start to complete the lane of `buffer` [numel] from what its owners have.
+
+        Returns:
+            What brings the lane; None if it is there. Until it has landed nobody may
+            write to the lane, and others of the node find the rest of it undefined.
 
         Collective: the cross group.
         """
         role = self._role
         if role.cross is None:
-            return
+            return None
+        flight = self._flights.claim()
         if role.num_local == 1:
-            role.cross.all_gather(buffer, role.lane_counts)
-            return
-        (packed,) = self._work.take(self._dtype, sum(role.lane_counts))
+            flight.depart(role.cross.start_all_gather(buffer, role.lane_counts))
+            return flight
+        (packed,) = flight.take(self._dtype, sum(role.lane_counts))
         places = _places(role.lane_counts)
         packed[places[role.node]] = buffer[role.own.as_slice()]
-        role.cross.all_gather(packed, role.lane_counts)
-        for node, interval in enumerate(role.lane):
-            if node != role.node:
-                buffer[interval.as_slice()] = packed[places[node]]
 
-    def _exchange(self, peers: Sequence[Array]) -> Sequence[Array]:
-        role, own = self._role, self._role.own.numel
-        cross = role.cross
-        assert cross is not None
-        num_rows = role.num_nodes if self._is_canonical else 1
-        dtype = self._wire or self._dtype
-        is_packed = role.num_local > 1 or self._wire is not None
-        lane = sum(role.lane_counts) if is_packed else 0
-        send, rows = self._work.take(dtype, lane, num_rows * own)
-        if is_packed:
-            self._pack(peers, send)
-        else:
-            send = peers[0]
-        if self._is_canonical:
-            cross.start_all_to_all(
-                send, role.lane_counts, rows, (own,) * role.num_nodes
-            ).wait()
-        else:
-            cross.reduce_scatter(send, role.lane_counts, rows)
-        return list(rows.reshape(num_rows, own))
+        def land() -> None:
+            for node, interval in enumerate(role.lane):
+                if node != role.node:
+                    buffer[interval.as_slice()] = packed[places[node]]
+
+        flight.depart(role.cross.start_all_gather(packed, role.lane_counts), land)
+        return flight
+
+    def _exchange(self, cross: Communicator, send: Array, rows: Array) -> Pending:
+        counts = self._role.lane_counts
+        if not self._is_canonical:
+            cross.reduce_scatter(send, counts, rows)
+            return DONE
+        own = (self._role.own.numel,) * self._role.num_nodes
+        return cross.start_all_to_all(send, counts, rows, own)
 
     def _pack(self, peers: Sequence[Array], send: Array) -> None:
         for interval, place in zip(

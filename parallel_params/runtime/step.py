@@ -4,7 +4,6 @@ The order of collectives is the plan's (`plan/announce.py`); no rank issues anot
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,32 +11,16 @@ from parallel_params.errors import NonFiniteGradient
 from parallel_params.optim.settings import Settings
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.arena import Arena
+from parallel_params.runtime.exchange import Exchange, name_element
+from parallel_params.runtime.flights import Flight, Flights
 from parallel_params.runtime.node_memory import NodeMemory
-from parallel_params.runtime.reducer import Reducer
 from parallel_params.runtime.rounds import Rounds
-from parallel_params.runtime.stepper import ScaleOf, Stepper
-from parallel_params.runtime.verdict import (
-    Decision,
-    NonFinite,
-    Verdict,
-    is_known_by_node,
-)
+from parallel_params.runtime.stepper import ScaleOf
+from parallel_params.runtime.verdict import Decision, NonFinite, Verdict
 from parallel_params.tensor.tape import Array
 
 Rates = Sequence[Sequence[float]]
 """Learning rate per group, per optimizer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """One trainable bucket with what reduces and what updates it."""
-
-    arena: Arena
-    reducer: Reducer
-    stepper: Stepper
-    scale: float
-    """On the reduced gradient; not 1 only for parameters that fewer ranks share than
-    the mean is taken over."""
 
 
 class Step:
@@ -47,6 +30,7 @@ class Step:
         plan: what is executed.
         exchanges: the trainable buckets, in plan order.
         node: the windows of this rank's node.
+        flights: what is under way between nodes.
         verdict: decides about the gradients; None if nothing is to be decided.
         rounds: of the buckets whose rules need sums over parameters.
 
@@ -59,6 +43,7 @@ class Step:
         plan: Plan,
         exchanges: Sequence[Exchange],
         node: NodeMemory,
+        flights: Flights,
         verdict: Verdict | None,
         rounds: Sequence[Rounds],
     ) -> None:
@@ -67,7 +52,7 @@ class Step:
         self._plain = [e for e in exchanges if not e.arena.role.is_streamed]
         self._parts = [e for e in exchanges if e.arena.bucket.is_updated_in_parts]
         self._node, self._verdict, self._rounds = node, verdict, tuple(rounds)
-        self._plan = plan
+        self._plan, self._flights = plan, flights
         self._found: NonFinite | None = None
         self._found_before: NonFinite | None = None
         self._pending: dict[int, Array] = {}
@@ -111,13 +96,18 @@ class Step:
             # The next backward pass writes where peers have just been reading.
             self._node.hand_over_gradients()
 
-    def reduce_streamed(self, arena: Arena, peers: Sequence[Array], slot: int) -> None:
-        """Reduce a streamed bucket, in the middle of the backward pass.
+    def reduce_streamed(
+        self, arena: Arena, peers: Sequence[Array], slot: int
+    ) -> Flight | None:
+        """Start to reduce a streamed bucket, in the middle of the backward pass.
+
+        Returns:
+            What is under way and still reads the slot; None if nothing is.
 
         Collective: the bucket's cross group.
         """
         exchange = next(e for e in self._exchanges if e.arena is arena)
-        self._reduce(exchange, peers, slot)
+        return self._start(exchange, peers, slot)
 
     def reduce(self, *, is_last: bool = True) -> None:
         """Reduce all other buckets.
@@ -129,12 +119,15 @@ class Step:
         """
         if self._reads_peers:
             self._node.hand_over_gradients()
+        whole: list[tuple[Exchange, Flight | None]] = []
         for exchange in self._plain:
-            arena = exchange.arena
-            self._reduce(exchange, arena.peers[0], 0)
-            if arena.role.is_whole and is_last:
-                buffer = arena.node_reduced
-                exchange.reducer.gather(arena.gradient if buffer is None else buffer)
+            flight = self._start(exchange, exchange.arena.peers[0], 0)
+            # The sum of one bucket goes round while the next one is brought.
+            self._complete(whole)
+            if exchange.arena.role.is_whole and is_last:
+                whole.append((exchange, flight))
+        self._complete(whole)
+        self._flights.land_all()
 
     def decide(self, scale: float) -> Decision:
         """Find out with all ranks what becomes of the reduced gradients.
@@ -192,13 +185,16 @@ class Step:
                 ]
             )
         for exchange in self._exchanges:
+            arena = exchange.arena
             if not exchange.stepper.is_in_rounds:
                 exchange.stepper.apply(
                     step=step,
-                    rates=rates[exchange.arena.bucket.optimizer],
-                    scale_of=self._scale_of(exchange.arena, scale, factors),
+                    rates=rates[arena.bucket.optimizer],
+                    scale_of=self._scale_of(arena, scale, factors),
                 )
-        self.publish()
+            # These weights travel while the next bucket is updated.
+            self._start_publishing(exchange)
+        self._finish_publishing()
 
     def publish(self) -> None:
         """Let everybody have the weights that their owners have written.
@@ -206,8 +202,16 @@ class Step:
         Collective: all ranks.
         """
         for exchange in self._parts:
-            if not exchange.arena.role.is_gathered:
-                exchange.reducer.gather(exchange.arena.weight)
+            self._start_publishing(exchange)
+        self._finish_publishing()
+
+    def _start_publishing(self, exchange: Exchange) -> None:
+        arena = exchange.arena
+        if arena.bucket.is_updated_in_parts and not arena.role.is_gathered:
+            exchange.reducer.start_gather(arena.weight)
+
+    def _finish_publishing(self) -> None:
+        self._flights.land_all()
         if self._shares_weights:
             self._node.hand_over_weights()
 
@@ -226,9 +230,27 @@ class Step:
 
         return scale_of
 
-    def _reduce(self, exchange: Exchange, peers: Sequence[Array], slot: int) -> None:
+    def _start(
+        self, exchange: Exchange, peers: Sequence[Array], slot: int
+    ) -> Flight | None:
         arena = exchange.arena
-        exchange.reducer.reduce_owned(peers, arena.own_reduced, slot=slot)
+        return exchange.reducer.start_reduce(
+            peers, arena.own_reduced, slot=slot, then=lambda: self._settle(exchange)
+        )
+
+    def _complete(self, whole: "list[tuple[Exchange, Flight | None]]") -> None:
+        """Start to gather the reduced gradients that every rank needs whole."""
+        for exchange, flight in whole:
+            if flight is not None:
+                flight.land()
+            arena = exchange.arena
+            buffer = arena.node_reduced
+            exchange.reducer.start_gather(arena.gradient if buffer is None else buffer)
+        whole.clear()
+
+    def _settle(self, exchange: Exchange) -> None:
+        """Take the sum of an owned interval over: add to it, look at it."""
+        arena = exchange.arena
         if arena.bucket.index in self._pending:
             pending = self._pending[arena.bucket.index]
             np.add(pending, arena.own_reduced, arena.own_reduced)
@@ -242,23 +264,7 @@ class Step:
             self.num_zeroed += int(np.count_nonzero(wrong))
             arena.own_reduced[wrong] = 0
         elif self._found is None:
-            self._found = self._name(arena, *found)
-
-    def _name(self, arena: Arena, index: int, position: int) -> NonFinite:
-        extent = next(
-            e
-            for e in arena.bucket.extents
-            if e.interval.start <= index < e.interval.stop
-        )
-        mesh, axes = self._plan.mesh, arena.bucket.axes
-        rank = arena.role.local_ranks[0]
-        return NonFinite(
-            name=extent.name,
-            index=index - extent.interval.start,
-            rank=mesh.group(rank, axes)[position],
-            bucket=arena.bucket.index,
-            is_of_node=is_known_by_node(self._plan, arena.bucket),
-        )
+            self._found = name_element(self._plan, arena, *found)
 
     def _clip_values(self, scales: Mapping[int, float]) -> None:
         for exchange in self._exchanges:

@@ -2,8 +2,9 @@
 
 All ranks issue them in one order that the plan fixes, whatever gradients arrive when: a
 bucket that is complete early waits for those before it. Gradients of streamed buckets
-pass through two slots; one that arrives before its slot is free waits in memory of its
-own. A rank that fails on the way still issues what is left, so that nobody waits.
+pass through two slots: one is filled while the other one travels. What arrives before
+its slot is free waits in memory of its own. A rank that fails on the way still issues
+what is left, so that nobody waits.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from parallel_params.plan.memory import NUM_SLOTS
 from parallel_params.runtime.arena import Arena
+from parallel_params.runtime.flights import Flight, Flights
 from parallel_params.runtime.gatherer import Gatherer
 from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.tensor.tape import Array
@@ -46,7 +48,8 @@ class Streams:
         gathered: bucket index of every gathered bucket, in plan order.
         gatherer: gathers these.
         node: the windows of the rank's node.
-        reduce: reduces an arena's gradients in the given slot.
+        reduce: starts to reduce an arena's gradients in the given slot.
+        flights: what is under way between nodes.
 
     Attributes:
         num_waiting: how often a gradient could not be put into its slot at once.
@@ -58,7 +61,8 @@ class Streams:
         gathered: Sequence[int],
         gatherer: Gatherer,
         node: NodeMemory,
-        reduce: Callable[[Arena, Sequence[Array], int], None],
+        reduce: Callable[[Arena, Sequence[Array], int], Flight | None],
+        flights: Flights,
     ) -> None:
         largest = max((arena.bucket.weight_bytes for arena in streamed), default=0)
         is_private = any(not arena.peers for arena in streamed)
@@ -74,6 +78,9 @@ class Streams:
             for arena in streamed
         ]
         self._gatherer, self._node, self._reduce = gatherer, node, reduce
+        self._flights = flights
+        # Of every slot: what may still read it.
+        self._readers: list[Flight | None] = [None] * NUM_SLOTS
         buckets = [stream.arena.bucket.index for stream in self._streams]
         self._order, self._due = make_order(gathered, buckets, gatherer.releases)
         # Of every stream: how many are reduced before it, which decides on its slot.
@@ -127,9 +134,10 @@ class Streams:
             self._run_next()
 
     def drain(self) -> None:
-        """Issue all that is left; what has not arrived counts as zero."""
+        """Issue all that is left and wait; what has not arrived counts as zero."""
         while self._next < len(self._order):
             self._run_next()
+        self._flights.land_all()
 
     def _run_next(self) -> None:
         kind, which = self._order[self._next]
@@ -146,14 +154,21 @@ class Streams:
                 view.fill(0)
         slot = self._turns[index] % NUM_SLOTS
         target = stream.own[slot]
+        self._free(slot)
         if stream.buffer is not target:
             np.copyto(target, stream.buffer)
         for partial in reversed(stream.arena.partials[: self._num_partials]):
             np.add(partial, target, target)
         if stream.arena.role.num_local > 1:
             self._node.hand_over_gradients()
-        self._reduce(stream.arena, stream.peers[slot], slot)
+        self._readers[slot] = self._reduce(stream.arena, stream.peers[slot], slot)
         self._num_reduced += 1
+
+    def _free(self, slot: int) -> None:
+        """Wait for the message that travels out of a slot, if one does."""
+        reader, self._readers[slot] = self._readers[slot], None
+        if reader is not None:
+            reader.land()
 
     def _views(self, index: int) -> list[Array]:
         stream = self._streams[index]
@@ -163,6 +178,7 @@ class Streams:
             turn = self._turns[index]
             needed = turn if stream.arena.peers else turn - NUM_SLOTS + 1
             if self._num_reduced >= needed:
+                self._free(turn % NUM_SLOTS)
                 stream.buffer = stream.own[turn % NUM_SLOTS]
             else:
                 stream.buffer = np.empty_like(stream.own[0])

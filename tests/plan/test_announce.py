@@ -49,10 +49,10 @@ class Expected:
         late = [b for b in buckets if b.is_trainable and not plan.is_streamed(b)]
         whole = [b for b in late if b.level is Level.NOTHING]
         yield from self.hand_over(late, None)
-        for bucket in late:
-            yield from self.reduce(bucket)
-            if bucket in whole:
-                yield from self.across(bucket)
+        # Reduced buckets are gathered when the next one is on its way.
+        for i, each in enumerate([*late, None]):
+            yield from self.reduce(each) if each is not None else ()
+            yield from self.across(late[i - 1]) if i and late[i - 1] in whole else ()
         yield from self.verdict()
         yield from self.hand_over(whole, None)
         yield from self.rounds()
@@ -216,8 +216,8 @@ def test_a_step_at_level_1_on_two_nodes() -> None:
         (Purpose.STATUS, None),
         (Purpose.HAND_OVER, None),
         (Purpose.REDUCE_GRADIENT, 0),
-        (Purpose.GATHER_GRADIENT, 0),
         (Purpose.REDUCE_GRADIENT, 1),
+        (Purpose.GATHER_GRADIENT, 0),
         (Purpose.VERDICT, None),
         (Purpose.HAND_OVER, None),
         (Purpose.GATHER_WEIGHT, 1),

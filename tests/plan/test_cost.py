@@ -128,9 +128,10 @@ def test_work_buffers_are_what_buckets_in_use_need() -> None:
     in_flight = [0, 0, 2 * 512, 2 * 512 + 768]
     for level in Level:
         policy = replace(MESSAGES, level=level, bucket_bytes=512)
-        # Two pieces of half of the largest bucket; it lies there ready to be sent.
+        # Two flights, each with two pieces of half of the largest bucket, which itself
+        # lies there ready to be sent.
         plan = make_plan(specs, Mesh(data=2), policy)
-        assert work_bytes(plan) == (0, 2 * 256, 0, in_flight[level])
+        assert work_bytes(plan) == (0, 2 * 2 * 256, 0, in_flight[level])
         # One node: no message, but the sum of what is updated whole is shared.
         node = make_plan(specs, Mesh(data=2), replace(policy, transport="window"))
         is_whole = level is Level.NOTHING
@@ -144,11 +145,12 @@ def test_lanes_are_put_together_to_be_sent_between_nodes() -> None:
     mesh = Mesh(data=8, ranks_per_node=4)
     plan = make_plan([adam("w", 128), adam("v", 64)], mesh, policy)
     # One bucket of 768 bytes: the lane is a quarter of it, a rank owns an eighth; two
-    # pieces are received. Slots are whole, live weights are a lane of the node's.
-    assert work_bytes(plan) == (192, 2 * 96, 0, 2 * 768 + 192)
+    # pieces are received; twice, for two flights. Slots are whole, live weights are a
+    # lane of the node's.
+    assert work_bytes(plan) == (2 * 192, 2 * 2 * 96, 0, 2 * 768 + 192)
     frozen = replace(adam("f", 128), requires_grad=False)
     alone = make_plan([frozen], mesh, policy)
-    assert work_bytes(alone) == (128, 0, 0, 128)
+    assert work_bytes(alone) == (2 * 128, 0, 0, 128)
     unsent = make_plan([frozen], mesh, replace(policy, level=Level.GRADIENT))
     assert work_bytes(unsent) == (0, 0, 0, 0)
     assert unsent.bytes_per_rank(0).weight == 512 // 4
@@ -158,7 +160,7 @@ def test_a_narrow_wire_needs_room_for_what_it_carries() -> None:
     plan = make_plan(
         [adam("w", 128)], Mesh(data=4), replace(MESSAGES, wire_dtype="bfloat16")
     )
-    assert work_bytes(plan) == (128 * 2, 4 * 32 * 2, 0, 0)
+    assert work_bytes(plan) == (2 * 128 * 2, 2 * 4 * 32 * 2, 0, 0)
     frozen = replace(adam("f", 128), requires_grad=False)
     assert work_bytes(make_plan([frozen], Mesh(data=4), plan.policy)) == (0, 0, 0, 0)
 
@@ -167,7 +169,7 @@ def test_fast_reduction_receives_the_sum_alone() -> None:
     plan = make_plan(
         [adam("w", 128)], Mesh(data=4), replace(MESSAGES, reduction="fast")
     )
-    assert work_bytes(plan) == (0, 32 * 4, 0, 0)
+    assert work_bytes(plan) == (0, 2 * 32 * 4, 0, 0)
 
 
 def test_states_per_row_and_of_a_row_follow_the_parts() -> None:
