@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.cable import line
+from benchmarks.cable_rank import Way
 from benchmarks.contestants import contestants
 from benchmarks.exchange import of_slowest as of_slowest_exchange
 from benchmarks.exchange_rank import WindowExchange
@@ -178,3 +180,13 @@ def test_memory_is_told_for_each_size_of_the_batch() -> None:
     # Two figures each, the trimmed one, and the plan's.
     assert row[0] == "level-0"
     assert len(row) == 1 + 2 * 2 + 1 + 1
+
+
+def test_a_cable_is_told_by_bytes_and_ratios() -> None:
+    way = Way(
+        name="update", seconds=[2.0, 1.0, 3.0], announced_bytes=10**6, carried_bytes=1e6
+    )
+
+    cells = line(way, mbit=8, reference_s=3.0, default_bytes=0.0).split()
+
+    assert cells == ["update", "2000.0", "1000.0", "1.0", "1.0", "2.00x", "1.50x"]

@@ -85,3 +85,25 @@ def test_nothing_of_two_hosts_is_left_behind(tmp_path: Path) -> None:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # a process that has ended in between
             assert str(tmp_path).encode() not in path.read_bytes()
+
+
+@pytest.mark.slow  # as above, and a cable of settable speed
+def test_the_benchmark_of_the_cable_compares_every_way() -> None:
+    run_two_hosts("1", "--", sys.executable, "-c", "pass")  # skips, where it must
+    words = "-m benchmarks cable --widths 64,32,4 --batch 2 --rounds 1"
+    done = subprocess.run(
+        [sys.executable, *words.split()],
+        cwd=HELPERS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [row.split("  ")[0] for row in done.stdout.splitlines()[3:]]
+    assert rows == ["Allreduce"] + [
+        f"{what}, level {level}"
+        for level in range(4)
+        for what in ("update", "step")
+        if (what, level) != ("update", 3)
+    ]
