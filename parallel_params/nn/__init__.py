@@ -1,7 +1,7 @@
-"""Parameters, cells and layers, and the optimizers under MindSpore's names.
+"""Parameters, cells and layers, and optimizers and rates under MindSpore's names.
 
-The optimizers live in `parallel_params.optim`, which needs the cells; they are looked
-up there when they are asked for.
+Optimizers and learning rates live in `parallel_params.optim`, which needs the cells;
+they are looked up there when they are asked for.
 """
 
 from typing import TYPE_CHECKING
@@ -56,19 +56,33 @@ if TYPE_CHECKING:
         AdaMax,
         AdamW,
         AdamWeightDecay,
+        CosineDecayLR,
+        ExponentialDecayLR,
+        InverseDecayLR,
         Lamb,
+        LearningRateSchedule,
         Lion,
         Momentum,
         Muon,
         NAdam,
+        NaturalExpDecayLR,
         Optimizer,
+        PolynomialDecayLR,
         RAdam,
         RMSProp,
         Rprop,
         ScheduleFreeAdamW,
+        WarmUpLR,
+        cosine_decay_lr,
+        exponential_decay_lr,
+        inverse_decay_lr,
+        natural_exp_decay_lr,
+        piecewise_constant_lr,
+        polynomial_decay_lr,
+        warmup_lr,
     )
 
-_OPTIMIZERS = (
+_OF_OPTIM = (
     "Optimizer",
     "SGD",
     "Momentum",
@@ -91,6 +105,20 @@ _OPTIMIZERS = (
     "Lion",
     "ScheduleFreeAdamW",
     "EMA",
+    "LearningRateSchedule",
+    "CosineDecayLR",
+    "ExponentialDecayLR",
+    "InverseDecayLR",
+    "NaturalExpDecayLR",
+    "PolynomialDecayLR",
+    "WarmUpLR",
+    "cosine_decay_lr",
+    "exponential_decay_lr",
+    "inverse_decay_lr",
+    "natural_exp_decay_lr",
+    "piecewise_constant_lr",
+    "polynomial_decay_lr",
+    "warmup_lr",
 )
 
 __all__ = [
@@ -157,11 +185,25 @@ __all__ = [
     "Lion",
     "ScheduleFreeAdamW",
     "EMA",
+    "LearningRateSchedule",
+    "CosineDecayLR",
+    "ExponentialDecayLR",
+    "InverseDecayLR",
+    "NaturalExpDecayLR",
+    "PolynomialDecayLR",
+    "WarmUpLR",
+    "cosine_decay_lr",
+    "exponential_decay_lr",
+    "inverse_decay_lr",
+    "natural_exp_decay_lr",
+    "piecewise_constant_lr",
+    "polynomial_decay_lr",
+    "warmup_lr",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _OPTIMIZERS:
+    if name not in _OF_OPTIM:
         raise AttributeError(f"parallel_params.nn has no {name!r}")
     from parallel_params import optim
 

@@ -6,15 +6,35 @@ and lives in `parallel_params.testing`; it is looked up there when it is asked f
 
 from typing import TYPE_CHECKING
 
+from parallel_params.optim import schedules
 from parallel_params.optim.adafactor import AdaFactor
 from parallel_params.optim.adagrad import Adadelta, Adagrad, RMSProp
 from parallel_params.optim.adam import Adam, AdamW, AdamWeightDecay
 from parallel_params.optim.adam_kin import AdaMax, NAdam, RAdam
 from parallel_params.optim.averaging import EMA, ScheduleFreeAdamW
+from parallel_params.optim.dynamic_lr import (
+    cosine_decay_lr,
+    exponential_decay_lr,
+    inverse_decay_lr,
+    natural_exp_decay_lr,
+    piecewise_constant_lr,
+    polynomial_decay_lr,
+    warmup_lr,
+)
 from parallel_params.optim.ftrl import FTRL
 from parallel_params.optim.layerwise import LARS, Lamb
+from parallel_params.optim.lr_cells import (
+    CosineDecayLR,
+    ExponentialDecayLR,
+    InverseDecayLR,
+    LearningRateSchedule,
+    NaturalExpDecayLR,
+    PolynomialDecayLR,
+    WarmUpLR,
+)
 from parallel_params.optim.muon import Muon
 from parallel_params.optim.optimizer import Optimizer
+from parallel_params.optim.plateau import Plateau
 from parallel_params.optim.rule import (
     AnyRule,
     EvaluatedRule,
@@ -80,6 +100,22 @@ __all__ = [
     "Lion",
     "ScheduleFreeAdamW",
     "EMA",
+    "schedules",
+    "Plateau",
+    "LearningRateSchedule",
+    "CosineDecayLR",
+    "ExponentialDecayLR",
+    "InverseDecayLR",
+    "NaturalExpDecayLR",
+    "PolynomialDecayLR",
+    "WarmUpLR",
+    "cosine_decay_lr",
+    "exponential_decay_lr",
+    "inverse_decay_lr",
+    "natural_exp_decay_lr",
+    "piecewise_constant_lr",
+    "polynomial_decay_lr",
+    "warmup_lr",
     "Rule",
     "RoundRule",
     "AnyRule",

@@ -54,7 +54,7 @@ def read_groups(params: object, *, weight_decay: float) -> Groups:
         parameters=parameters,
         group_of=(0,) * len(parameters),
         weight_decays=tuple(
-            0.0 if _is_of_a_norm(p.name) else weight_decay for p in parameters
+            0.0 if is_of_a_norm(p.name) else weight_decay for p in parameters
         ),
         num_groups=1,
         rates={},
@@ -193,6 +193,6 @@ def _read_parameters(members: Iterable[object], what: str) -> ParameterTuple:
     return ParameterTuple(found)
 
 
-def _is_of_a_norm(name: str) -> bool:
+def is_of_a_norm(name: str) -> bool:
     """Whether MindSpore leaves a parameter of this name out of weight decay."""
     return "beta" in name or "gamma" in name
