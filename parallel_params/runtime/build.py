@@ -61,15 +61,17 @@ class Runtime:
 
     @contextmanager
     def unsharded(self) -> Iterator[None]:
-        """Make all weights whole for a while.
+        """Make all weights whole for a while; inside of itself it changes nothing.
 
         Collective: all ranks.
         """
+        is_outermost = not self.gatherer.is_whole
         self.gatherer.gather_all()
         try:
             yield
         finally:
-            self.gatherer.drop_all()
+            if is_outermost:
+                self.gatherer.drop_all()
 
     def whole_buffers(self) -> list[Array]:
         """Return a new buffer [numel] for the gradient of every streamed bucket."""

@@ -63,6 +63,11 @@ class Gatherer:
         """How many buckets are gathered."""
         return len(self._arenas)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every bucket is live."""
+        return len(self._live) == len(self._arenas)
+
     def begin_forward(self, frame: Frame | None) -> None:
         """Get ready for the forward pass of one grain; None for one without samples."""
         self._frame, self._positions, self._num_forward = frame, [], 0

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from parallel_params import nn
 from parallel_params.errors import ConfigError
 from parallel_params.nn.parameter import Parameter
-from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.guards import Clip, LossScale
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan, make_plan
@@ -27,7 +26,7 @@ from parallel_params.train.config.words import did_you_mean
 from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.data.load import load_data
 from parallel_params.train.models.build import build_model
-from parallel_params.train.optimizers import make_optimizer
+from parallel_params.train.optimizers import Movers, make_optimizers
 from parallel_params.train.schedule import learning_rates
 from parallel_params.train.tasks.choose import make_task
 from parallel_params.train.tasks.task import Task
@@ -41,17 +40,23 @@ class Trainee:
         dataset: what is learned from.
         task: what is asked.
         net: takes [num, ...] samples, gives [num, ..., num_outputs] numbers.
-        optimizer: on the net's parameters, with all its rates.
+        movers: of the net's parameters, with all rates.
         policy: how they lie on the ranks.
-        rates: learning rate of every step, so as many as there are steps.
+        rates: learning rate of every step, so as many as there are steps; a plateau
+            lowers them on the way, see `rate_of`.
     """
 
     dataset: Dataset
     task: Task
     net: nn.Cell
-    optimizer: Optimizer
+    movers: Movers
     policy: Policy
     rates: tuple[float, ...]
+
+    def rate_of(self, step: int) -> float:
+        """Give the rate of a step, 1 for the first, after the scores so far."""
+        plateaus = self.movers.plateaus
+        return plateaus[-1](step - 1) if plateaus else self.rates[step - 1]
 
 
 def job_plan(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Plan:
@@ -80,7 +85,7 @@ def plan_of(trainee: Trainee, mesh: Mesh) -> Plan:
     """
     net = trainee.net
     specs = make_specs(
-        collect_parameters(net), [trainee.optimizer], collect_aliases(net)
+        collect_parameters(net), trainee.movers.optimizers, collect_aliases(net)
     )
     return make_plan(specs, mesh, trainee.policy)
 
@@ -116,16 +121,19 @@ def build(job: Job, dataset: Dataset) -> Trainee:
     """
     net = build_model(job.model, dataset.interface, seed=job.seed)
     set_flags(list(net.get_parameters()), job.parallel.override)
-    rates = learning_rates(
-        job.optim.schedule,
-        peak=job.optim.lr,
-        num_steps=count_steps(job, num_samples=dataset.num_train),
-    )
+    num_steps = count_steps(job, num_samples=dataset.num_train)
+    rates = learning_rates(job.optim.schedule, peak=job.optim.lr, num_steps=num_steps)
+    task = make_task(job, dataset)
     return Trainee(
         dataset=dataset,
-        task=make_task(job, dataset),
+        task=task,
         net=net,
-        optimizer=make_optimizer(job.optim, net.trainable_params(), rates=rates),
+        movers=make_optimizers(
+            job.optim,
+            net.trainable_params(),
+            num_steps=num_steps,
+            mode="min" if task.metric.is_better(0.0, 1.0) else "max",
+        ),
         policy=make_policy(job.parallel, job.optim),
         rates=rates,
     )

@@ -131,7 +131,7 @@ class Course:
 
     def _take(self, step: int) -> float:
         """Take one step and return the mean loss of its batch."""
-        where = f"step {step} (learning rate {self._trainee.rates[step - 1]:g})"
+        where = f"step {step} (learning rate {self._trainee.rate_of(step):g})"
         try:
             with _overflow_allowed():
                 loss = self._run_parts(step)
@@ -164,13 +164,14 @@ class Course:
         return self._task.loss(self._trainee.net(x), y)
 
     def _note(self, speed: float, *, is_look: bool) -> None:
+        rate = self._trainee.rate_of(self.step)  # a look may lower it
         evaluation = self._look() if is_look else None
         self._journal.note(
             Row(
                 step=self.step,
                 num_steps=self.num_steps,
                 loss=self.loss,
-                lr=self._trainee.rates[self.step - 1],
+                lr=rate,
                 samples_per_s=speed,
                 words=self._task.words_for(self.loss),
                 scores=evaluation.scores if evaluation else {},
@@ -179,12 +180,14 @@ class Course:
         )
 
     def _look(self) -> Evaluation:
-        with self._manager.unsharded(), _overflow_allowed():
+        with self._manager.evaluation(), _overflow_allowed():
             found = self._task.evaluate(
                 self._trainee.net, self._manager.comm, step=self.step
             )
         self.evaluation, self._looked_at = found, self.step
         score = found.scores[self._task.metric.name]
+        for plateau in self._trainee.movers.plateaus:
+            plateau.observe(score)  # the same number on all ranks
         if self.best is None or self._task.metric.is_better(score, self.best.score):
             self.best, self._num_idle_looks = Look(self.step, score), 0
         else:

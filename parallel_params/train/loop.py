@@ -81,7 +81,7 @@ def train(
         blas_threads(job.parallel.blas_threads, comm),
         kernels(job.parallel.kernels, comm),
         ParameterManager(
-            trainee.net, trainee.optimizer, policy=trainee.policy, comm=comm
+            trainee.net, trainee.movers.optimizers, policy=trainee.policy, comm=comm
         ) as manager,
     ):
         log.info("rank %d of %d: %s", comm.rank, comm.size, comm.description)
@@ -206,20 +206,21 @@ def _finish(
     assert evaluation is not None, "the last step always looks"
     assert best is not None, "the last step always looks"
     num_samples = (course.step - course.first_step) * journal.batch_size
-    result = TrainResult(
-        folder=journal.path,
-        num_steps=course.step,
-        loss=course.loss,
-        metric=metric,
-        test_score=evaluation.scores[metric],
-        best_score=best.score,
-        best_step=best.step,
-        weights_hash=manager.weights_hash(),
-        plan_digest=manager.plan.digest,
-        samples_per_s=num_samples / max(course.seconds, 1e-9),
-        seconds=course.seconds,
-    )
-    with manager.unsharded():
+    # What is kept is what was evaluated: the average, where there is one.
+    with manager.evaluation():
+        result = TrainResult(
+            folder=journal.path,
+            num_steps=course.step,
+            loss=course.loss,
+            metric=metric,
+            test_score=evaluation.scores[metric],
+            best_score=best.score,
+            best_step=best.step,
+            weights_hash=manager.weights_hash(),
+            plan_digest=manager.plan.digest,
+            samples_per_s=num_samples / max(course.seconds, 1e-9),
+            seconds=course.seconds,
+        )
         weights = encode_weights(
             trainee.net.get_parameters(),
             manager.plan,

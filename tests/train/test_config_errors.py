@@ -54,6 +54,12 @@ def job_file(folder: Path, text: str = GOOD, name: str = "job.toml") -> Path:
     return path
 
 
+OPTIMIZERS = (
+    '"sgd", "momentum", "adam", "adamw", "adamweightdecay", "adamax", "nadam", '
+    '"radam", "adagrad", "adadelta", "rmsprop", "rprop", "ftrl", "lion", "lamb", '
+    '"lars", "adafactor", "muon", "soap" or "schedulefree"'
+)
+
 LINES = [
     # A line of the good job, what stands there instead, the sentence.
     ("title =", "title = 5", 'job.toml:1: title: expected a text in "quotes" (got 5)'),
@@ -102,14 +108,13 @@ LINES = [
     (
         'name = "adamw"',
         'name = "adamww"',
-        'job.toml:13: optim.name: expected "sgd", "momentum", "adam", "adamw" or '
-        '"adamweightdecay"; did you mean "adamw"? (got "adamww")',
+        f'job.toml:13: optim.name: expected {OPTIMIZERS}; did you mean "adamw"? (got '
+        '"adamww")',
     ),
     (
         'name = "adamw"',
         "",
-        'job.toml:12: optim.name: missing; expected "sgd", "momentum", "adam", "adamw" '
-        'or "adamweightdecay"',
+        f"job.toml:12: optim.name: missing; expected {OPTIMIZERS}",
     ),
     ("lr =", "lr = 0.0", "job.toml:14: optim.lr: expected more than 0 (got 0.0)"),
     ("lr =", "lr = inf", "job.toml:14: optim.lr: expected a finite number (got Infinity)"),
@@ -147,13 +152,15 @@ LINES = [
     (
         "schedule =",
         'schedule = { kind = "cosin" }',
-        'job.toml:15: optim.schedule.kind: expected "constant", "cosine" or "linear"; '
-        'did you mean "cosine"? (got "cosin")',
+        'job.toml:15: optim.schedule.kind: expected "constant", "linear", "polynomial", '
+        '"cosine", "cosine-restarts", "inverse-sqrt", "step", "multi-step", '
+        '"exponential", "wsd", "plateau" or "one-cycle"; did you mean "cosine"? (got '
+        '"cosin")',
     ),
     (
         "schedule =",
-        'schedule = { kind = "constant", warmup = 5 }',
-        'job.toml:15: optim.schedule.warmup: unknown key when kind = "constant" (got 5)',
+        'schedule = { kind = "constant", final = 0.5 }',
+        'job.toml:15: optim.schedule.final: unknown key when kind = "constant" (got 0.5)',
     ),
     (
         "schedule =",

@@ -167,9 +167,9 @@ def test_the_keys_are_those_of_the_tables() -> None:
 
 
 def test_a_key_of_one_choice_says_so() -> None:
-    (nesterov,) = [key for key in keys() if key.name == "optim.nesterov"]
-    assert nesterov.when == ('name = "sgd"',)
-    assert (nesterov.type, nesterov.default) == ("true | false", "false")
+    (centered,) = [key for key in keys() if key.name == "optim.centered"]
+    assert centered.when == ('name = "rmsprop"',)
+    assert (centered.type, centered.default) == ("true | false", "false")
 
 
 def test_the_schema_describes_every_key_it_has() -> None:

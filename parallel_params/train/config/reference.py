@@ -54,8 +54,18 @@ def keys() -> tuple[Key, ...]:
     for key in _keys(made, made, prefix="", when=""):
         same = merged.setdefault((key.name, key.type, key.default, key.meaning), [])
         same.extend(choice for choice in key.when if choice not in same)
+    choices: dict[str, set[str]] = {}
+    for (name, *_), when in merged.items():
+        choices.setdefault(name.rpartition(".")[0], set()).update(when)
     return tuple(
-        Key(name=name, type=kind, default=default, meaning=meaning, when=tuple(when))
+        Key(
+            name=name,
+            type=kind,
+            default=default,
+            meaning=meaning,
+            # What all choices have in common belongs to none of them.
+            when=() if choices[name.rpartition(".")[0]] == {*when} else tuple(when),
+        )
         for (name, kind, default, meaning), when in merged.items()
     )
 
@@ -107,6 +117,9 @@ def _inner_tables(root: Schema, field: Schema) -> Iterator[tuple[str, Schema]]:
         yield "", _resolve(root, field)
     elif "items" in field:
         yield from _inner_tables(root, _table(field["items"]))
+    elif "anyOf" in field:
+        for option in _items(field["anyOf"]):
+            yield from _inner_tables(root, _table(option))
     elif "discriminator" in field:
         discriminator = _table(field["discriminator"])
         for tag, reference in _table(discriminator["mapping"]).items():
