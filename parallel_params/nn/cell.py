@@ -12,6 +12,7 @@ from typing import Any
 from parallel_params.nn import unregistered
 from parallel_params.nn.habits import Habits
 from parallel_params.nn.parameter import Parameter, ParameterTuple
+from parallel_params.nn.recomputing import call_recomputed
 from parallel_params.nn.settings import DEFAULT_NAME
 from parallel_params.tensor.tensor import Tensor
 
@@ -27,6 +28,7 @@ class Cell(Habits):
 
     # Whatever arguments and results a subclass likes; hence `Any` here and below.
     construct: Callable[..., Any]
+    _recomputes: bool = False  # set by `recompute()`
 
     def __init__(
         self, auto_prefix: bool = True, flags: dict[str, object] | None = None
@@ -45,6 +47,8 @@ class Cell(Habits):
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Return what `construct` returns."""
+        if self._recomputes:
+            return call_recomputed(self.construct, inputs, options)
         return self.construct(*inputs, **options)
 
     def __getattr__(self, name: str) -> Any:

@@ -182,9 +182,23 @@ class Queries:
         parallel_optimizer_comm_recompute: bool = False,
         recompute_slice_activation: bool = False,
     ) -> None:
-        """Note for every parameter below whether its all_gather may be repeated.
+        """Drop the activations of this cell after forward; make them again in backward.
 
-        Activations are not recomputed here; the other arguments are checked, no more.
+        Only the inputs of the cell are kept. Results have the same bits: random draws
+        are the same, and statistics observe once. It costs one more forward pass of the
+        cell. Cells below may be told as well; then they are run once more for that.
+
+        Where weights are cut over nodes (level 3), a cell keeps its activations if a
+        bucket of weights is gathered in the middle of it, and so does every cell in a
+        function that is differentiated twice.
+
+        Args:
+            mp_comm_recompute: checked, no more.
+            parallel_optimizer_comm_recompute: noted on every parameter below.
+            recompute_slice_activation: checked, no more.
+
+        Raises:
+            TypeError: an argument is no bool.
         """
         checked_bool("mp_comm_recompute", mp_comm_recompute)
         checked_bool("recompute_slice_activation", recompute_slice_activation)
@@ -192,6 +206,7 @@ class Queries:
             parameter.parallel_optimizer_comm_recompute = (
                 parallel_optimizer_comm_recompute
             )
+        self.__dict__["_recomputes"] = True
 
     # ---- printing
 

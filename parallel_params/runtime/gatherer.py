@@ -146,7 +146,7 @@ class Gatherer:
             if release == self._num_forward:
                 self._drop(last - f)
         if self._frame is not None:
-            self._positions.append(self._frame.num_nodes)
+            self._positions.append(self._frame.pin())
         self.gather(last - self._num_forward)
         self._num_forward += 1
 

@@ -14,8 +14,8 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+from parallel_params.tensor.sweep import pop_down
 from parallel_params.tensor.tape import (
-    DEAD,
     PAUSED,
     Array,
     DeepNode,
@@ -77,6 +77,8 @@ class Frame:
         # (nodes left, callback), ascending; the next one due is the last.
         self._marks: list[tuple[int, Callable[[], None]]] = []
         self._start = len(here.nodes)
+        if self._is_outermost:
+            here.pinned = 0
         self._outer_floor = here.floor
         self._ordinal = next_ordinal()  # of all leaves; below that of every other node
         if here.depth == 0 or here.floor == PAUSED:
@@ -127,6 +129,11 @@ class Frame:
     def num_nodes(self) -> int:
         """How many operations lie on the tape since the frame was entered."""
         return len(self._recording.nodes) - self._start - self._num_leaves_on_tape
+
+    def pin(self) -> int:
+        """Return `num_nodes`, and have nobody take what lies there off the tape."""
+        self._recording.pinned = len(self._recording.nodes)
+        return self.num_nodes
 
     def at(self, position: int, callback: Callable[[], None]) -> None:
         """Have the sweep call back when all but the first operations are through.
@@ -234,24 +241,8 @@ class Frame:
         return sorted(found, key=lambda entry: (entry[0], -entry[1]))
 
     def _sweep_popping(self, num_left: int) -> None:
-        nodes = self._recording.nodes
         start = self._start + self._num_leaves_on_tape + num_left
-        while len(nodes) > start:
-            node = nodes.pop()
-            grad, vjp, inputs = node.grad, node.vjp, node.inputs
-            # The result may live on in a caller's hands; what led to it must not.
-            node.ordinal = DEAD
-            node.grad = node.vjp = None
-            node.inputs = ()
-            if grad is None or vjp is None:
-                continue
-            for parent, part in zip(inputs, vjp(grad)):  # noqa: B905 - 0.2 us an op
-                if parent is None or part is None:
-                    continue
-                if parent.grad is None and type(parent) is Node:
-                    parent.grad = part  # what add() does, without the call
-                else:
-                    parent.add(part)
+        pop_down(self._recording.nodes, start)
 
     def _sweep_recorded(self, seeds: list[tuple[Node, Tracked]]) -> list[Gradient]:
         """Sweep in terms of tensors, leaving every node for the outer frame."""

@@ -166,6 +166,28 @@ def set_position(seed: int, num_drawn: int) -> None:
     _state.num_drawn = num_drawn
 
 
+Mark: TypeAlias = tuple[Stream, int]
+
+
+def get_mark() -> Mark:
+    """Return where this thread's draws are, for `replay`."""
+    return _state.stream, _state.num_drawn
+
+
+class replay:  # noqa: N801 - used like a function: `with replay(mark):`
+    """Draw in this block what was drawn after `get_mark`; go on behind it as before."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+
+    def __enter__(self) -> None:
+        self._outer = get_mark()
+        _state.stream, _state.num_drawn = self._mark
+
+    def __exit__(self, *_: object) -> None:
+        _state.stream, _state.num_drawn = self._outer
+
+
 def next_stream() -> Stream:
     """Return a stream of its own: a function of (seed, scope, how many before)."""
     ordinal = _state.num_drawn

@@ -183,13 +183,14 @@ next_ordinal = itertools.count().__next__
 class Recording:
     """What one thread is recording."""
 
-    __slots__ = ("depth", "floor", "nodes")
+    __slots__ = ("depth", "floor", "nodes", "pinned")
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []  # of all open frames, in order of creation
         self.depth = 0  # how many frames are open
         # Nodes below the floor belong to nobody who asked: they are constants.
         self.floor = AMBIENT
+        self.pinned = 0  # how many of the nodes must stay until they are swept
 
 
 class _Local(threading.local):
