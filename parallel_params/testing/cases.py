@@ -1,6 +1,6 @@
 """What a law is tried on: drawn from a seed, so that a case can be drawn again."""
 
-import pickle
+import copy
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -140,9 +140,8 @@ def copy_of(state: Mapping[str, Array]) -> State:
 
 
 def reborn(rule: AnyRule) -> AnyRule:
-    """Return the rule as another process would have it."""
-    made: AnyRule = pickle.loads(pickle.dumps(rule))
-    return made
+    """Return a copy of the rule, as another rank or process would make it."""
+    return copy.deepcopy(rule)
 
 
 def low_precision() -> tuple["np.dtype[np.generic]", ...]:

@@ -63,7 +63,7 @@ def declares_itself(case: Case) -> str | None:
     twin = reborn(rule)
     if twin != rule or hash(twin) != hash(rule) or repr(twin) != repr(rule):
         return (
-            "a pickled copy does not compare, hash or print like the rule; a frozen "
+            "a copy does not compare, hash or print like the rule; a frozen "
             "dataclass of numbers does"
         )
     return None
