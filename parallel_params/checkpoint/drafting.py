@@ -60,9 +60,15 @@ def make_draft(
         serial: its number among those of its folder.
 
     Raises:
-        CheckpointNotSaved: gradients wait for a step, or the remarks are no JSON.
+        CheckpointNotSaved: gradients wait for a step, the weights are those to evaluate
+            with, or the remarks are no JSON.
     """
     plan, course = source.plan, source.course
+    if course.is_evaluating:
+        raise CheckpointNotSaved(
+            "inside of `with manager.evaluation()` the weights are those to evaluate "
+            "with, and nothing could go on from them; save outside"
+        )
     if course.has_pending:
         raise CheckpointNotSaved(
             "gradients are accumulated and wait for a step; save after that step"

@@ -87,6 +87,7 @@ class ManagerCheckpoints(ManagerFacts):
         Collective: all ranks, between steps, with the same arguments.
         """
         runtime = self._open
+        self._course.refuse_while_evaluating("a checkpoint be loaded")
         reader = open_for_all(self.comm, lambda: find_newest(Path(folder)))
         wishes = Wishes(
             weights_only=weights_only, is_strict=strict, layerwise=layerwise

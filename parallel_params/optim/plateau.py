@@ -8,6 +8,7 @@ from parallel_params.optim.checks import (
     check_count,
     check_fraction,
     check_not_negative,
+    check_number,
 )
 from parallel_params.optim.schedules import Constant, ScheduleLike
 
@@ -56,54 +57,64 @@ class Plateau:
         self._is_min = mode == "min"
         self._cooldown = check_count("cooldown", cooldown, least=0)
         self._least = check_not_negative("least", least)
-        self._state = {"scale": 1.0, "best": math.nan, "num_bad": 0, "num_cooling": 0}
+        self._scale = 1.0
+        self._best: float | None = None
+        self._num_bad = self._num_cooling = 0
 
     def __call__(self, step: int) -> float:
         """Return the rate of the 0-based `step`, after what was observed so far."""
-        return max(self._then(step) * self._state["scale"], self._least)
+        return max(self._then(step) * self._scale, self._least)
 
     def observe(self, metric: float) -> bool:
         """Take note of a metric; return whether the rate has fallen.
 
         Args:
-            metric: the same number on all ranks; one that is no number is no better.
+            metric: the same number on all ranks; one that is not finite is no better.
         """
-        state = self._state
         metric = float(metric)
         if self._is_better(metric):
-            state["best"], state["num_bad"] = metric, 0
+            self._best, self._num_bad = metric, 0
         else:
-            state["num_bad"] += 1
-        if state["num_cooling"]:
-            state["num_cooling"] -= 1
-            state["num_bad"] = 0
-        if state["num_bad"] <= self._patience:
+            self._num_bad += 1
+        if self._num_cooling:
+            self._num_cooling -= 1
+            self._num_bad = 0
+        if self._num_bad <= self._patience:
             return False
-        state["scale"] *= self._factor
-        state["num_cooling"], state["num_bad"] = self._cooldown, 0
+        self._scale *= self._factor
+        self._num_cooling, self._num_bad = self._cooldown, 0
         return True
 
-    def state(self) -> dict[str, float]:
-        """Return what has to be saved, besides the step."""
-        return dict(self._state)
+    def state(self) -> dict[str, float | None]:
+        """Return what has to be saved, besides the step, of JSON's types."""
+        return {
+            "scale": self._scale,
+            "best": self._best,
+            "num_bad": self._num_bad,
+            "num_cooling": self._num_cooling,
+        }
 
-    def load_state(self, state: Mapping[str, float]) -> None:
+    def load_state(self, state: object) -> None:
         """Go on from what `state` returned.
 
         Raises:
-            ValueError: other keys than these.
+            ValueError: it is something else; nothing has changed.
         """
-        if set(state) != set(self._state):
-            raise ValueError(
-                f"the state of a Plateau has the keys {sorted(self._state)}, not "
-                f"{sorted(state)}"
-            )
-        self._state = dict(state)
+        known = self.state()
+        if not isinstance(state, Mapping) or set(state) != set(known):
+            raise ValueError(f"expected a mapping of {list(known)}, not {state!r}")
+        scale, bad, cooling = (
+            check_not_negative(key, state[key])
+            for key in ("scale", "num_bad", "num_cooling")
+        )
+        best = state["best"]
+        self._best = None if best is None else check_number("best", best)
+        self._scale, self._num_bad, self._num_cooling = scale, int(bad), int(cooling)
 
     def _is_better(self, metric: float) -> bool:
-        best = self._state["best"]
-        if math.isnan(best):
-            return not math.isnan(metric)
+        best = self._best
+        if best is None or not math.isfinite(metric):
+            return math.isfinite(metric)
         # As PyTorch: a share of the best, so of a negative one the wrong way round.
         if self._is_min:
             return metric < best * (1 - self._threshold)

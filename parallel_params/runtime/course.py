@@ -115,7 +115,7 @@ class Course:
 
         Collective: all ranks.
         """
-        self._refuse_while_evaluating()
+        self.refuse_while_evaluating("a step be taken")
         total = self.exchange("accumulate", own, error)
         self._step.accumulate()
         self._pending_weight += total.weight
@@ -139,7 +139,7 @@ class Course:
 
         Collective: all ranks.
         """
-        self._refuse_while_evaluating()
+        self.refuse_while_evaluating("a step be taken")
         rates: list[tuple[float, ...]] = []
         if error is None:
             try:
@@ -188,14 +188,18 @@ class Course:
             )
         return notes
 
-    def _refuse_while_evaluating(self) -> None:
-        """Raise inside of `manager.evaluation()`, where all ranks are together."""
+    def refuse_while_evaluating(self, what: str) -> None:
+        """Raise inside of `manager.evaluation()`, where all ranks are together.
+
+        Raises:
+            RuntimeError: saying that `what` cannot be done there.
+        """
         if self.is_evaluating:
             self._step.forget_backward()
             raise RuntimeError(
-                "no step can be taken inside of `with manager.evaluation()`: the "
-                "weights there are those to evaluate with, and are put back at its "
-                "end. Leave it first"
+                f"inside of `with manager.evaluation()` cannot {what}: the weights "
+                "there are those to evaluate with, and are put back at its end. Leave "
+                "it first"
             )
 
     def _adapt(self, *, is_finite: bool) -> None:

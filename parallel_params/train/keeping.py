@@ -206,6 +206,7 @@ class Keeping:
                 ]
             )
         course.restore(*_course_in(manifest.extras, str(origin)))
+        self._trainee.movers.restore(manifest.extras.get("plateaus"), str(origin))
         notes = [f"goes on from {origin}, step {course.step}", *loaded.notes]
         notes += [f"other bits than without a stop: {line}" for line in changed]
         recorded = _mapping(manifest.extras.get("facts"))
@@ -233,6 +234,7 @@ class Keeping:
                 metric=course.score,
                 extras={
                     "course": course.snapshot(),
+                    "plateaus": self._trainee.movers.snapshot(),
                     "bits": bit_facts(self._manager.plan),
                     "facts": self._facts,
                 },

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from parallel_params import optim as optimizers
-from parallel_params.errors import ConfigError
+from parallel_params.errors import CheckpointError, ConfigError
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.groups import is_of_a_norm
 from parallel_params.optim.matrices import is_matrix
@@ -73,6 +73,32 @@ class Movers:
 
     optimizers: tuple[Optimizer, ...]
     plateaus: tuple[Plateau, ...]
+
+    def snapshot(self) -> list[object]:
+        """Return what `restore` needs, as JSON values."""
+        return [plateau.state() for plateau in self.plateaus]
+
+    def restore(self, saved: object, where: str) -> None:
+        """Go on with the plateaus of an earlier part of the run.
+
+        Args:
+            saved: of `snapshot`, or None of a run without.
+            where: it was found, for messages.
+
+        Raises:
+            CheckpointError: it is something else.
+        """
+        states = [] if saved is None else saved
+        if not isinstance(states, list) or len(states) not in (0, len(self.plateaus)):
+            raise CheckpointError(
+                f"{where}: expected the states of {len(self.plateaus)} plateaus, found "
+                f"{saved!r}"
+            )
+        try:
+            for plateau, state in zip(self.plateaus, states, strict=False):
+                plateau.load_state(state)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{where}: plateaus: {error}") from error
 
 
 def make_optimizers(

@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "rise": (lambda: OneCycle(1.0, 9, rise=2.0), "rise must lie from 0 to 1"),
     "part": (lambda: Chained(((Constant(1.0), -1),), Constant(1.0)), "steps of part 0"),
     "mode": (lambda: Plateau(1.0, mode="up"), "mode must be 'min' or 'max', not 'up'"),  # type: ignore[arg-type]  # refused
-    "state": (lambda: Plateau(1.0).load_state({"best": 1.0}), "has the keys"),
+    "state": (lambda: Plateau(1.0).load_state({"best": 1.0}), "a mapping of"),
 }
 
 

@@ -1,6 +1,7 @@
 """Other weights to evaluate with: shown on all ranks, and put back bit by bit."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from small_nets import global_batch, loss_of, share_of
 from parallel_params import nn, optim
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import ManagerClosed
+from parallel_params.errors import CheckpointNotSaved, ManagerClosed
 from parallel_params.manager import ParameterManager
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
@@ -138,13 +139,53 @@ def test_a_step_while_evaluating_is_refused_on_all_ranks() -> None:
             manager.update(gradient)
             with (
                 manager.evaluation(),
-                pytest.raises(RuntimeError, match=r"inside of .*evaluation"),
+                pytest.raises(
+                    RuntimeError,
+                    match="cannot a step be taken",
+                ),
             ):
                 manager.update(gradient)
             manager.update(gradient)
             return manager.weights_hash()
 
     assert len(set(run_threads(2, body))) == 1
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_is_evaluated_with_is_saved_and_found_in_another_world(
+    name: str, references: dict[str, Hashes], tmp_path: Path
+) -> None:
+    def make(comm: Communicator, level: int) -> ParameterManager:
+        net = OddNet()
+        policy = policy_of(level, grains=GRAINS)
+        return ParameterManager(net, OPTIMIZERS[name](net), comm=comm, policy=policy)
+
+    def save(comm: Communicator) -> None:
+        net = OddNet()
+        with ParameterManager(
+            net, OPTIMIZERS[name](net), comm=comm, policy=policy_of(2, grains=GRAINS)
+        ) as manager:
+            for step in range(3):
+                manager.step(loss_of(net), *share_of(comm, *global_batch(BATCH, step)))
+            with (
+                manager.evaluation(),
+                pytest.raises(CheckpointNotSaved, match="inside"),
+            ):
+                manager.save(tmp_path / "never")
+            manager.save(tmp_path / "saved")
+
+    def load(comm: Communicator) -> Hashes:
+        with make(comm, 1) as manager:
+            manager.load(tmp_path / "saved")
+            before = manager.weights_hash()
+            with manager.evaluation():
+                with pytest.raises(RuntimeError, match="cannot a checkpoint be loaded"):
+                    manager.load(tmp_path / "saved")
+                inside = manager.weights_hash()
+            return before, inside, manager.weights_hash()
+
+    run_threads(4, save)
+    assert run_threads(1, load) == [references[name]]
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2])

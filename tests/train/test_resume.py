@@ -153,6 +153,18 @@ def test_patience_goes_on_with_the_looks_it_has_counted() -> None:
     assert run(job, resume="auto").num_steps == 3
 
 
+def test_averages_and_plateaus_go_on_where_they_were() -> None:
+    job = tiny(
+        'optim={name="schedulefree", lr=0.1, ema={kind="mean"}, '
+        'schedule={kind="plateau", patience=0, threshold=0.5, factor=0.5}}',
+        "train.eval_every=1",
+    )
+    want = facts_of(run(job))
+    with pytest.raises(TrainingStopped):
+        run(job, 2, stop_at=3)
+    assert facts_of(run(job, resume="auto")) == want
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
