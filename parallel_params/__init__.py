@@ -6,7 +6,7 @@ Importing it loads NumPy alone.
 
 from importlib import metadata as _metadata
 
-from parallel_params import errors, nn, ops, optim, plan
+from parallel_params import debug, errors, nn, ops, optim, plan
 from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.world import init
@@ -54,6 +54,7 @@ __all__ = [
     "ops",
     "optim",
     "plan",
+    "debug",
     "errors",
     "init",
     "run_threads",

@@ -142,6 +142,16 @@ class NonFiniteGradient(ParallelParamsError):
     """
 
 
+class NonFiniteValue(ParallelParamsError, FloatingPointError):
+    """An operator was given, or made, an infinite number or no number.
+
+    Raised inside of `debug.check_finite()`, at the first operator; it names operator,
+    cell, shapes, and the first element. Look at the data if the operator was given it,
+    else at the operator's input: a logarithm or root of what is not positive, an
+    exponential of much, a quotient by zero.
+    """
+
+
 class KernelsUnavailable(ParallelParamsError, ImportError):
     """The compiled kernels were asked for where their compiler is not installed.
 

@@ -23,6 +23,7 @@ FLOORS = {
     "optim": 2,
     "interop": 2,
     "ops": 2,
+    "debug": 3,
     "runtime": 3,
     "checkpoint": 3,
     "manager": 4,

@@ -36,6 +36,9 @@ class Tracked(Protocol):
     _node: "Node | None"
 
 
+Watch: TypeAlias = "Callable[[Tracked, tuple[Tracked, ...]], None]"
+
+
 class Node:
     """One recorded operation, or a leaf; `grad` gathers what the sweep has brought."""
 
@@ -183,13 +186,15 @@ next_ordinal = itertools.count().__next__
 class Recording:
     """What one thread is recording."""
 
-    __slots__ = ("depth", "floor", "nodes", "pinned")
+    __slots__ = ("depth", "floor", "nodes", "pinned", "watch")
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []  # of all open frames, in order of creation
         self.depth = 0  # how many frames are open
         # Nodes below the floor belong to nobody who asked: they are constants.
         self.floor = AMBIENT
+        # Called with every result and its operands; see `debug.py`.
+        self.watch: Watch | None = None
         self.pinned = 0  # how many of the nodes must stay until they are swept
 
 
@@ -240,6 +245,8 @@ def record(
             derivative can be differentiated; None forbids higher orders.
     """
     here = local.recording
+    if here.watch is not None:
+        here.watch(out, inputs)
     floor = here.floor
     parents: list[Node | None] = []
     is_wanted = False
