@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from parallel_params.cli import ends
+from parallel_params.cli.ckpt import ckpt
 from parallel_params.cli.job_verbs import baseline, config, jobs
 from parallel_params.cli.options import Job, Json, Launcher, Overrides, Ranks
 from parallel_params.comm.failure import describe_failure
@@ -229,6 +230,7 @@ def mpiexec(arguments: Annotated[list[str], typer.Argument()]) -> None:
 app.command()(jobs)
 app.command()(baseline)
 app.add_typer(config, name="config")
+app.add_typer(ckpt, name="ckpt")
 
 
 def main() -> None:

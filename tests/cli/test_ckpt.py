@@ -1,0 +1,118 @@
+"""`pparams ckpt`: what the verbs say, do, and end with."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from parallel_params.cli.app import app
+from parallel_params.comm.local import run_threads
+from parallel_params.errors import CheckpointError
+from parallel_params.train.config import load_job
+from parallel_params.train.console import Console
+from parallel_params.train.loop import train
+
+DIGITS = Path(__file__).parents[2] / "configs" / "digits.toml"
+SMALL = ("data.batch=16", "model.hidden=[9]", "parallel.shard_threshold=64")
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ckpt") / "run"
+    words = ("train.steps=4", "train.eval_every=2", "checkpoint.every=2")
+    job = load_job(
+        DIGITS, [*SMALL, *words, f"run.folder={folder}", "optim.schedule.warmup=1"]
+    )
+    console = Console(stream=io.StringIO())
+    run_threads(2, lambda comm: train(job, comm, console))
+    return folder
+
+
+@pytest.fixture
+def kept(run_folder: Path, tmp_path: Path) -> Path:
+    """A copy of two checkpoints, to be worked on."""
+    source = run_folder / "checkpoints"
+    return Path(shutil.copytree(source, tmp_path / "checkpoints"))
+
+
+def say(*words: object, code: int = 0) -> str:
+    answer = CliRunner().invoke(app, ["ckpt", *map(str, words)])
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        raise answer.exception
+    assert answer.exit_code == code, answer.output
+    return answer.output
+
+
+def test_ls_lists_whole_and_broken_ones_and_what_is_left_over(kept: Path) -> None:
+    (kept / "step-000009.tmp").mkdir()
+    (kept / "step-000002" / "model.safetensors").unlink()
+    text = say("ls", kept)
+    assert "left over" in text
+    assert "step-000002: " in text
+    facts = {each["name"]: each for each in json.loads(say("ls", kept, "--json"))}
+    assert facts["step-000004"]["step"] == 4
+    assert facts["step-000004"]["num_ranks"] == 2
+    assert "problem" in facts["step-000002"]
+
+
+def test_show_names_tensors_and_extras(kept: Path) -> None:
+    text = say("show", kept)
+    assert "step-000004: step 4" in text
+    assert "moment1.0.weight" in text
+    assert json.loads(say("show", kept / "step-000002", "--json"))["cursor"] == 32
+
+
+def test_verify_tells_whole_from_bad(kept: Path) -> None:
+    assert say("verify", kept).count("whole ") == 2
+    path = kept / "step-000002" / "optim.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    text = say("verify", kept, code=1)
+    assert text.count("whole ") == text.count("bad ") == 1
+    assert "optim.safetensors" in text
+    say("verify", kept / "step-000004")
+
+
+def test_diff_says_what_fits_and_what_every_rank_would_read(kept: Path) -> None:
+    same = say("diff", kept, DIGITS, *SMALL, "-n", 4, "parallel.level=3")
+    assert "all tensors fit" in same
+    assert "saved by 2 ranks at level 1; here 4 ranks at level 3" in same
+    other = say("diff", kept, DIGITS, *SMALL, "model.hidden=[8]")
+    assert "stays as it is" in other
+    assert "shape" in other
+
+
+def test_what_is_exported_for_torch_comes_back_by_import(
+    kept: Path, tmp_path: Path
+) -> None:
+    say("export", kept, tmp_path / "w.safetensors", "--names", "torch")
+    job = tmp_path / "job.toml"
+    job.write_text(DIGITS.read_text().replace("[256, 128]", "[9]"))
+    text = say("import", tmp_path / "w.safetensors", tmp_path / "in", "--for", job)
+    assert "4 parameters" in text
+    say("verify", tmp_path / "in")
+    say("export", kept, tmp_path / "w.npz", "--names", "theirs", code=2)
+
+
+def test_prune_keeps_the_newest_and_the_best(kept: Path) -> None:
+    (kept / "step-000009.tmp").mkdir()
+    text = say("prune", kept, "--keep", 1, "--no-best")
+    assert "step-000002" in text
+    assert "step-000009.tmp" in text
+    assert sorted(path.name for path in kept.iterdir()) == ["latest", "step-000004"]
+    assert say("prune", kept, "--keep", 1) == "nothing to remove\n"
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    for words in (
+        ("ls", tmp_path / "nowhere"),
+        ("show", tmp_path),
+        ("verify", tmp_path),
+        ("prune", tmp_path / "nowhere", "--keep", 1),
+    ):
+        with pytest.raises(CheckpointError):
+            say(*words)
