@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import BLOCK
 from parallel_params.tensor.tape import Array
 
@@ -104,8 +105,7 @@ def attention_grads(
         for rows, stop in reversed(tiles.places):
             keys, values = k[b, group, :stop], v[b, group, :stop]
             p, scaled = tiles.scores(b, h, rows, keys)
-            np.subtract(p, logs[b, h, rows, None], p)
-            np.exp(p, p)
+            probabilities(p, logs[b, h, rows])
             grad = g[b, h, rows]
             d = np.matmul(grad, values.T, out=tiles.room(1, len(p), stop))
             kept = p
@@ -115,13 +115,50 @@ def attention_grads(
                 np.divide(d, tiles.keep_prob, d)
                 kept = np.multiply(p, keep, tiles.room(2, len(p), stop))
                 np.divide(kept, tiles.keep_prob, kept)
-            np.subtract(d, np.vecdot(grad, out[b, h, rows])[:, None], d)
-            np.multiply(d, p, d)
+            pull(d, p, np.vecdot(grad, out[b, h, rows]))
             _add_product(d, scaled, dk[b, group], is_first)
             _add_product(kept, grad, dv[b, group], is_first)
             is_first = False
             step = np.matmul(d, keys, out=dq[b, h, rows])
             np.multiply(step, tiles.scale, step)
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def exponentials(e: Array, ones: Array, log: Array) -> Array | None:
+    """Take exp(e - something) in place, and return the sums of the rows.
+
+    Args:
+        e: [rows, keys] scores.
+        ones: [keys].
+        log: [rows] receives the logarithm of the sums of exp(e).
+
+    Returns:
+        [rows]; None where some row needs a maximum of its own: e is spoilt then.
+    """
+    top = np.asarray(np.maximum.reduce(e, None, initial=-np.inf))
+    if not top > -np.inf:
+        return None
+    np.subtract(e, top, e)
+    np.exp(e, e)
+    sums: Array = e.dot(ones)
+    if not np.minimum.reduce(sums) >= _FAINT:
+        return None
+    np.add(np.log(sums), top, log)
+    return sums
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def probabilities(scores: Array, logs: Array) -> None:
+    """Take exp(scores - logs of the rows) in place."""
+    np.subtract(scores, logs[:, None], scores)
+    np.exp(scores, scores)
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def pull(d: Array, p: Array, shift: Array) -> None:
+    """Take (d - shift of the rows) * p in place of d."""
+    np.subtract(d, shift[:, None], d)
+    np.multiply(d, p, d)
 
 
 def _add_product(left: Array, right: Array, total: Array, is_first: bool) -> None:
@@ -191,15 +228,10 @@ class _Tiles:
                 that sees nothing, whose sum is given as 1.
         """
         e, _ = self.scores(b, h, rows, keys)
-        top = np.asarray(np.maximum.reduce(e, None, initial=-np.inf))
-        if top > -np.inf:
-            np.subtract(e, top, e)
-            np.exp(e, e)
-            sums = e.dot(self.ones[: len(keys)])
-            if np.minimum.reduce(sums) >= _FAINT:
-                np.add(np.log(sums), top, log)
-                return e, sums
-            self.scores(b, h, rows, keys)
+        sums = exponentials(e, self.ones[: len(keys)], log)
+        if sums is not None:
+            return e, sums
+        self.scores(b, h, rows, keys)
         tops = np.maximum.reduce(e, 1, initial=-np.inf)
         is_blind = np.isneginf(tops)
         tops[is_blind] = 0

@@ -6,12 +6,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 # With fewer ids than this left, it pays to add up the rows of each by itself.
 _FEW = 16
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def add_rows(ids: NDArray[np.integer], g: Array, out: Array) -> None:
     """Set out[i] to the sum of all g[k] with ids[k] == i.
 

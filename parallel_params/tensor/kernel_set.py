@@ -1,9 +1,9 @@
 """Which loops compute: NumPy's, or those that the extra `fast` compiles.
 
-A `Kernel` is one function in two forms. `run` is the form of the chosen set, so a call
-costs what a call of the function costs. The choice is the process's, as the number of
-BLAS threads is: threads of one process share it. It is made before training starts; a
-manager refuses to go on if it changes, because another set may give other bits.
+A `Kernel` is one function in two forms, called like one. The choice is the process's,
+as the number of BLAS threads is: threads of one process share it. It is made before
+training starts; a manager refuses to go on if it changes, because another set may give
+other bits.
 
 Numba is imported when `fast` is chosen, and only then.
 """
@@ -49,7 +49,7 @@ class KernelSet:
 
 
 class Kernel(Generic[P, R]):
-    """One function in two forms.
+    """One function in two forms, called as it was.
 
     Attributes:
         run: what to call; the form of the chosen set.
@@ -62,6 +62,10 @@ class Kernel(Generic[P, R]):
     def __init__(self, function: Callable[P, R], fast_module: str) -> None:
         self.numpy = self.run = function
         self.fast_module = fast_module
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the form of the chosen set."""
+        return self.run(*args, **kwargs)
 
     def choose(self, name: SetName) -> None:
         """Take the form of this set from now on."""

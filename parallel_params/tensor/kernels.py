@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 BLOCK = 1 << 16  # elements: 256 KiB of float32, a quarter of an L2 cache
@@ -55,6 +56,15 @@ def masked(x: Array, keep: NDArray[np.bool_], scale: float, out: Array) -> None:
         np.multiply(out[part], x[part], out[part])
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
+def relu_slope(out: Array, g: Array) -> Array:
+    """Return g where `out`, a result of `relu`, is positive, and 0 * g elsewhere."""
+    # A multiplication by booleans converts them one by one; in one go is faster.
+    mask: Array = np.greater(out, np.asarray(0, out.dtype)).astype(out.dtype)
+    np.multiply(mask, g, mask)
+    return mask
+
+
 def sigmoid(x: Array, out: Array) -> None:
     """Write 1 / (1 + exp(-x)) into `out`, as tanh, which overflows nowhere."""
     half = np.asarray(0.5, x.dtype)
@@ -64,6 +74,7 @@ def sigmoid(x: Array, out: Array) -> None:
     np.add(out, half, out)
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def gelu(x: Array, out: Array, slope: Array | None) -> None:
     """Write x * Phi(x) into `out` and its derivative into `slope`, in the tanh form.
 
@@ -78,6 +89,41 @@ def gelu(x: Array, out: Array, slope: Array | None) -> None:
     d = None if slope is None else slope.reshape(-1)
     for part in blocks(flat.size):
         _gelu_block(flat[part], into[part], None if d is None else d[part])
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def add_bias(x: Array, bias: Array) -> None:
+    """Add `bias` [width] to every row of `x` [rows, width], in place."""
+    np.add(x, bias, x)
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def bias_relu(x: Array, bias: Array) -> None:
+    """Write max(x + bias, 0) in place, while a block is in the cache.
+
+    Args:
+        x: [rows, width], C-contiguous.
+        bias: [width].
+    """
+    for part in row_blocks(x):
+        block = x[part]
+        np.add(block, bias, block)
+        np.maximum(block, np.zeros(block.shape, x.dtype), out=block)
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def bias_gelu(x: Array, bias: Array, slope: Array | None) -> None:
+    """Write gelu(x + bias) in place, in the tanh form, while a block is in the cache.
+
+    Args:
+        x: [rows, width], C-contiguous.
+        bias: [width].
+        slope: [rows, width] receives the derivative; None if it is not wanted.
+    """
+    for part in row_blocks(x):
+        block = x[part]
+        np.add(block, bias, block)
+        _gelu_block(block, block, None if slope is None else slope[part])
 
 
 def _gelu_block(x: Array, out: Array, slope: Array | None) -> None:

@@ -10,10 +10,12 @@ inputs. `mean` is None for the RMS norm throughout.
 
 import numpy as np
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import row_blocks
 from parallel_params.tensor.tape import Array
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def norm(
     x: Array,
     weight: Array | None,
@@ -60,6 +62,7 @@ def norm(
             np.add(into, bias, into)
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def norm_grads(
     g: Array,
     x: Array,

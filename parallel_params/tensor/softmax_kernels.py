@@ -10,6 +10,7 @@ All arrays are C-contiguous; results never share memory with inputs.
 
 import numpy as np
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import BLOCK
 from parallel_params.tensor.tape import Array
 
@@ -36,6 +37,7 @@ def _exponentials(x: Array, e: Array, ones: Array) -> tuple[Array, Array]:
     return sums, top
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def softmax(x: Array, out: Array) -> None:
     """Write the softmax of every row into `out`; both [rows, width], width > 0."""
     ones = np.ones(x.shape[1], x.dtype)
@@ -46,6 +48,7 @@ def softmax(x: Array, out: Array) -> None:
         np.divide(e, sums[:, None], e)
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def log_softmax(x: Array, out: Array) -> None:
     """Write log(softmax(row)) for every row; both [rows, width], width > 0."""
     ones = np.ones(x.shape[1], x.dtype)
@@ -57,6 +60,7 @@ def log_softmax(x: Array, out: Array) -> None:
         np.subtract(e, np.log(sums)[:, None], e)
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
     """Return log(sum(exp(row))) - row[label] of every row.
 

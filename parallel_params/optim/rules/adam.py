@@ -62,7 +62,7 @@ class AdamRule:
             weight_decay=weight_decay,
             use_nesterov=self.use_nesterov,
         )
-        adapt.run(weight, gradient, state["moment1"], state["moment2"], how)
+        adapt(weight, gradient, state["moment1"], state["moment2"], how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class AdamWRule:
             pull=learning_rate * correction2 / correction1,
             keep=1.0 - learning_rate * weight_decay,
         )
-        adapt.run(weight, gradient, state["moment1"], state["moment2"], how)
+        adapt(weight, gradient, state["moment1"], state["moment2"], how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class AdamWeightDecayRule:
             pull=learning_rate,
             keep=1.0 - learning_rate * weight_decay,
         )
-        adapt.run(weight, gradient, state["adam_m"], state["adam_v"], how)
+        adapt(weight, gradient, state["adam_m"], state["adam_v"], how)
 
 
 def bias_corrections(beta1: float, beta2: float, step: int) -> tuple[float, float]:

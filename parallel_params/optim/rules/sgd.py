@@ -57,9 +57,9 @@ class SgdRule:
             is_nesterov=self.nesterov,
         )
         if self.momentum:
-            descend_with_momentum.run(weight, gradient, state["accum"], how)
+            descend_with_momentum(weight, gradient, state["accum"], how)
         else:
-            descend.run(weight, gradient, how)
+            descend(weight, gradient, how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class MomentumRule:
             gradient_scale=gradient_scale,
             momentum=self.momentum,
         )
-        descend_with_momentum.run(weight, gradient, state["moments"], how)
+        descend_with_momentum(weight, gradient, state["moments"], how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,16 @@ nothing can be written, every process compiles for itself.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
+from numba import extending
 
 from parallel_params.tensor.tape import Array
+
+# One element in a loop: which type it has is decided when the loop is compiled.
+Element: TypeAlias = Any
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,6 +51,21 @@ def compiled(signature: str) -> Callable[[F], F]:
 def inlined(function: F) -> F:
     """Compile a function into each loop that calls it, so that they stay vectorised."""
     return cast("F", numba.njit(inline="always", **_OPTIONS)(function))
+
+
+def by_type(
+    float32: Callable[[Element], Element], float64: Callable[[Element], Element]
+) -> Callable[[Element], Element]:
+    """Return a function for loops that is one of two, by the type of its argument."""
+
+    def function(x: Element) -> Element:
+        raise AssertionError("only compiled loops call this")
+
+    def choose(x: Element) -> Callable[[Element], Element]:
+        return float32 if x == numba.float32 else float64
+
+    extending.overload(function)(choose)
+    return function
 
 
 def prepare() -> tuple[int, int]:

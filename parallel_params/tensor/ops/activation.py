@@ -24,13 +24,7 @@ def relu(x: Operand) -> Tensor:
     out = np.empty_like(array)
     kernels.relu(array, out)
     out = out.reshape(a._array.shape)  # ascontiguousarray makes 0-d 1-d
-    return result(out, (a,), lambda g: (_relu_slope(out, g),), _relu_higher)
-
-
-def _relu_slope(out: Array, g: Array) -> Array:
-    # A multiplication by booleans converts them one by one; in one go is faster.
-    mask = np.greater(out, np.asarray(0, out.dtype)).astype(out.dtype)
-    return _times(mask, g)
+    return result(out, (a,), lambda g: (kernels.relu_slope(out, g),), _relu_higher)
 
 
 def _times(slope: Array, g: Array) -> Array:
@@ -159,29 +153,40 @@ def _sigmoid(x: Array) -> Array:
     return out
 
 
-def _fused_relu(out: Array, is_wanted: bool) -> Slope:
-    kernels.relu(out, out)
-    return lambda g: _relu_slope(out, g)
+def _fused_relu(out: Array, bias: Array | None, is_wanted: bool) -> Slope:
+    if bias is None:
+        kernels.relu(out, out)
+    else:
+        kernels.bias_relu(out, bias)
+    return lambda g: kernels.relu_slope(out, g)
 
 
-def _fused_tanh(out: Array, is_wanted: bool) -> Slope:
+def _fused_tanh(out: Array, bias: Array | None, is_wanted: bool) -> Slope:
+    if bias is not None:
+        kernels.add_bias(out, bias)
     np.tanh(out, out)
     return lambda g: _tanh_slope(out, g)
 
 
-def _fused_sigmoid(out: Array, is_wanted: bool) -> Slope:
+def _fused_sigmoid(out: Array, bias: Array | None, is_wanted: bool) -> Slope:
+    if bias is not None:
+        kernels.add_bias(out, bias)
     kernels.sigmoid(out, out)
     return lambda g: _sigmoid_slope(out, g)
 
 
-def _fused_gelu(out: Array, is_wanted: bool) -> Slope:
+def _fused_gelu(out: Array, bias: Array | None, is_wanted: bool) -> Slope:
     slope = np.empty_like(out)
-    kernels.gelu(out, out, slope if is_wanted else None)
+    if bias is None:
+        kernels.gelu(out, out, slope if is_wanted else None)
+    else:
+        kernels.bias_gelu(out, bias, slope if is_wanted else None)
     return lambda g: np.multiply(g, slope)
 
 
-# Each applies the activation in place and returns its derivative.
-FUSED: dict[str, Callable[[Array, bool], Slope]] = {
+# Each adds the bias of [rows, width], applies the activation in place and returns its
+# derivative.
+FUSED: dict[str, Callable[[Array, Array | None, bool], Slope]] = {
     "relu": _fused_relu,
     "tanh": _fused_tanh,
     "sigmoid": _fused_sigmoid,

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from parallel_params.tensor import tape
+from parallel_params.tensor.kernels import add_bias
 from parallel_params.tensor.ops.activation import FUSED, Slope, named
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.value import Value
@@ -132,14 +133,14 @@ def linear(
     num_rows = math.prod(array.shape[:-1])
     rows = array if array.ndim == 2 else array.reshape(num_rows, w.shape[1])
     out = np.matmul(rows, w.T)
-    inputs: tuple[Tensor, ...] = (a, weight)
-    if bias is not None:
-        np.add(out, bias._array, out)
-        inputs = (a, weight, bias)
+    inputs = (a, weight) if bias is None else (a, weight, bias)
+    shift = None if bias is None else bias._array
     nodes = a._node, weight._node, None if bias is None else bias._node
     slope: Slope | None = None
     if activation is not None:
-        slope = FUSED[activation](out, nodes != (None, None, None))
+        slope = FUSED[activation](out, shift, nodes != (None, None, None))
+    elif shift is not None:
+        add_bias(out, shift)
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
         grad = g if g.ndim == 2 else g.reshape(num_rows, w.shape[0])

@@ -1,0 +1,68 @@
+"""The compiled loops whose elements do not see each other, or only in one order.
+
+They have the bits of NumPy's forms.
+"""
+
+import numpy as np
+
+from parallel_params.tensor.fast.compiler import compiled
+from parallel_params.tensor.tape import Array
+
+
+@compiled("void(T[:, ::1], T[::1])")
+def add_bias(x: Array, bias: Array) -> None:
+    """Add the bias to every row of x."""
+    for i in range(x.shape[0]):
+        row = x[i]
+        for j in range(row.size):
+            row[j] = row[j] + bias[j]
+
+
+@compiled("void(T[:, ::1], T[::1])")
+def bias_relu(x: Array, bias: Array) -> None:
+    """Add the bias to every row of x, and put 0 for what is negative then."""
+    zero = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        row = x[i]
+        for j in range(row.size):
+            value = row[j] + bias[j]
+            row[j] = zero if value < zero else value
+
+
+@compiled("void(T[::1], T[::1], T[::1])")
+def relu_slope(out: Array, g: Array, into: Array) -> None:
+    """Write g where out is positive and 0 * g elsewhere, as NumPy's form does."""
+    zero, one = out.dtype.type(0), out.dtype.type(1)
+    for i in range(out.size):
+        into[i] = (one if out[i] > zero else zero) * g[i]
+
+
+@compiled("void(int64[::1], T[:, ::1], T[:, ::1])")
+def add_rows(ids: Array, g: Array, out: Array) -> None:
+    """Set out[i] to the sum of all g[k] with ids[k] == i, in the order of k."""
+    is_new = np.ones(out.shape[0], np.bool_)
+    for k in range(ids.size):
+        owner = ids[k]
+        row, into = g[k], out[owner]
+        if is_new[owner]:
+            is_new[owner] = False
+            for j in range(row.size):
+                into[j] = row[j]
+        else:
+            for j in range(row.size):
+                into[j] = into[j] + row[j]
+    zero = out.dtype.type(0)
+    for i in range(out.shape[0]):
+        if is_new[i]:
+            into = out[i]
+            for j in range(into.size):
+                into[j] = zero
+
+
+@compiled("void(T[:, ::1], T[:, ::1], T[::1])")
+def pull(d: Array, p: Array, shift: Array) -> None:
+    """Take (d - shift of the rows) * p in place of d."""
+    for i in range(d.shape[0]):
+        row, probability, less = d[i], p[i], shift[i]
+        for j in range(row.size):
+            row[j] = (row[j] - less) * probability[j]

@@ -1,0 +1,179 @@
+"""The fast forms of the tensor core's kernels: to loops what they take, else to NumPy.
+
+Each does what the kernel of its name does, under the same contract.
+"""
+
+import numpy as np
+
+from parallel_params.tensor import attention_kernels, embedding_kernels, kernels
+from parallel_params.tensor import norm_kernels as norms
+from parallel_params.tensor import softmax_kernels as rows
+from parallel_params.tensor.fast import element_loops, row_loops
+from parallel_params.tensor.fast.compiler import fits, numbers
+from parallel_params.tensor.tape import Array
+
+
+def add_bias(x: Array, bias: Array) -> None:
+    """Add a bias to every row."""
+    if fits((x, bias)):
+        element_loops.add_bias(x, bias)
+    else:
+        kernels.add_bias.numpy(x, bias)
+
+
+def bias_relu(x: Array, bias: Array) -> None:
+    """Add a bias to every row, then take the positive part."""
+    if fits((x, bias)):
+        element_loops.bias_relu(x, bias)
+    else:
+        kernels.bias_relu.numpy(x, bias)
+
+
+def relu_slope(out: Array, g: Array) -> Array:
+    """Return the gradient of relu's input."""
+    if not fits((out, g)) or out.shape != g.shape:
+        return kernels.relu_slope.numpy(out, g)
+    into = np.empty_like(out)
+    element_loops.relu_slope(out.reshape(-1), g.reshape(-1), into.reshape(-1))
+    return into
+
+
+def gelu(x: Array, out: Array, slope: Array | None) -> None:
+    """Write gelu in the tanh form, and its derivative."""
+    if not x.size or not x.ndim or not fits((x, out)):
+        kernels.gelu.numpy(x, out, slope)
+        return
+    if out is not x:
+        np.copyto(out, x)
+    width = x.shape[-1]
+    _gelu(out.reshape(-1, width), np.zeros(width, x.dtype), slope)
+
+
+def bias_gelu(x: Array, bias: Array, slope: Array | None) -> None:
+    """Add a bias to every row, then gelu in place."""
+    if fits((x, bias)):
+        _gelu(x, bias, slope)
+    else:
+        kernels.bias_gelu.numpy(x, bias, slope)
+
+
+def _gelu(x: Array, bias: Array, slope: Array | None) -> None:
+    derivative = x if slope is None else slope.reshape(x.shape)
+    a = 2.0 * kernels.SQRT_2_OVER_PI
+    constants = numbers(x.dtype, a, a * kernels.GELU_CUBIC)
+    row_loops.bias_gelu(x, bias, derivative, slope is not None, constants)
+
+
+def softmax(x: Array, out: Array) -> None:
+    """Write the softmax of every row."""
+    if fits((x, out)):
+        row_loops.softmax(x, out)
+    else:
+        rows.softmax.numpy(x, out)
+
+
+def log_softmax(x: Array, out: Array) -> None:
+    """Write the logarithm of the softmax of every row."""
+    if fits((x, out)):
+        row_loops.log_softmax(x, out)
+    else:
+        rows.log_softmax.numpy(x, out)
+
+
+def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
+    """Return the losses of all rows, and write their gradients."""
+    if not fits((x, grad)):
+        return rows.cross_entropy.numpy(x, labels, grad, scale)
+    losses = np.empty(len(x), x.dtype)
+    ids = np.ascontiguousarray(labels, np.int64)
+    row_loops.cross_entropy(x, ids, grad, x.dtype.type(scale), losses)
+    return losses
+
+
+def norm(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    epsilon: float,
+    out: Array,
+    mean: Array | None,
+    scale: Array,
+) -> None:
+    """Write the layer norm or RMS norm of every row."""
+    if not fits((x, out)):
+        norms.norm.numpy(x, weight, bias, epsilon, out, mean, scale)
+        return
+    width = x.shape[1]
+    factors = np.ones(width, x.dtype) if weight is None else weight
+    shift = np.zeros(width, x.dtype) if bias is None else bias
+    small, has_mean = x.dtype.type(epsilon), mean is not None
+    means = scale if mean is None else mean
+    row_loops.norm(x, factors, shift, small, out, means, scale, has_mean)
+
+
+def norm_grads(
+    g: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array | None,
+    scale: Array,
+    dx: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
+) -> None:
+    """Write the gradients of `norm` where they are wanted."""
+    if not fits((g, x, scale)):
+        norms.norm_grads.numpy(g, x, weight, mean, scale, dx, dweight, dbias)
+        return
+    width = x.shape[1]
+    by_weight, by_bias = (
+        np.empty(width, x.dtype) if total is None else total
+        for total in (dweight, dbias)
+    )
+    by_weight.fill(0)
+    by_bias.fill(0)
+    row_loops.norm_grads(
+        g,
+        x,
+        np.ones(width, x.dtype) if weight is None else weight,
+        scale if mean is None else mean,
+        scale,
+        g if dx is None else dx,
+        by_weight,
+        by_bias,
+        mean is not None,
+        dx is not None,
+    )
+
+
+def add_rows(ids: Array, g: Array, out: Array) -> None:
+    """Set out[i] to the sum of all g[k] with ids[k] == i."""
+    if not fits((g, out)):
+        embedding_kernels.add_rows.numpy(ids, g, out)
+        return
+    element_loops.add_rows(np.ascontiguousarray(ids, np.int64), g, out)
+
+
+def exponentials(e: Array, ones: Array, log: Array) -> Array | None:
+    """Take exponentials of a tile of attention; return the sums of its rows."""
+    if not e.size or not fits((e, log)):
+        return attention_kernels.exponentials.numpy(e, ones, log)
+    sums = np.empty(len(e), e.dtype)
+    row_loops.exponentials(e, log, sums)
+    return sums
+
+
+def probabilities(scores: Array, logs: Array) -> None:
+    """Take exp(scores - logs of the rows) in place."""
+    if fits((scores, logs)):
+        row_loops.probabilities(scores, logs)
+    else:
+        attention_kernels.probabilities.numpy(scores, logs)
+
+
+def pull(d: Array, p: Array, shift: Array) -> None:
+    """Take (d - shift of the rows) * p in place of d."""
+    if fits((d, p, shift)):
+        element_loops.pull(d, p, shift)
+    else:
+        attention_kernels.pull.numpy(d, p, shift)

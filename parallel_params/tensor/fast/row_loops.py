@@ -1,0 +1,299 @@
+"""The compiled loops that need exponentials, or sums over rows.
+
+Sums over a row run in eight lanes that are added up in one fixed tree, so they have the
+same bits whatever vector registers the processor has. `exp` is a polynomial, where
+Numba would call the C library for every element. It is off by less than one unit in
+the last place, and gives 0 where the result would be subnormal.
+
+Helpers and loops share this file because Numba's cache does not notice when a function
+that was inlined from another file changes.
+"""
+
+import numpy as np
+
+from parallel_params.tensor.fast.compiler import Element, by_type, compiled, inlined
+from parallel_params.tensor.tape import Array
+
+
+def _exp32(x: Element) -> Element:
+    """Cephes' polynomial for 2^n e^r, |r| <= log(2) / 2.
+
+    Source: Moshier, Cephes Mathematical Library (1989), single/expf.c.
+    """
+    low, high = np.float32(-87.3365), np.float32(88.7228)
+    y = min(max(x, low), high)
+    n = np.floor(y * np.float32(1.44269504) + np.float32(0.5))
+    r = y - n * np.float32(0.693359375) - n * np.float32(-2.12194440e-4)
+    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+    p = (p * r + np.float32(8.3334519073e-3)) * r + np.float32(4.1665795894e-2)
+    p = (p * r + np.float32(1.6666665459e-1)) * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1)
+    half = np.int32(n) >> np.int32(1)  # in two factors, for there is no 2^128
+    rest = np.int32(n) - half
+    p = p * np.int32((half + np.int32(127)) << np.int32(23)).view(np.float32)
+    p = p * np.int32((rest + np.int32(127)) << np.int32(23)).view(np.float32)
+    if x < low:
+        p = np.float32(0)
+    if x > high:
+        p = np.float32(np.inf)
+    if x != x:
+        p = x
+    return p
+
+
+def _exp64(x: Element) -> Element:
+    """The series of e^r to the thirteenth power, |r| <= log(2) / 2, times 2^n."""
+    low, high = -708.396, 709.78
+    y = min(max(x, low), high)
+    n = np.floor(y * 1.4426950408889634 + 0.5)
+    r = y - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
+    p = 1.0 / 6227020800.0
+    p = (p * r + 1.0 / 479001600.0) * r + 1.0 / 39916800.0
+    p = (p * r + 1.0 / 3628800.0) * r + 1.0 / 362880.0
+    p = (p * r + 1.0 / 40320.0) * r + 1.0 / 5040.0
+    p = (p * r + 1.0 / 720.0) * r + 1.0 / 120.0
+    p = (p * r + 1.0 / 24.0) * r + 1.0 / 6.0
+    p = (p * r + 0.5) * r * r + r + 1.0
+    half = np.int64(n) >> 1
+    rest = np.int64(n) - half
+    p = p * np.int64((half + 1023) << 52).view(np.float64)
+    p = p * np.int64((rest + 1023) << 52).view(np.float64)
+    if x < low:
+        p = 0.0
+    if x > high:
+        p = np.inf
+    if x != x:
+        p = x
+    return p
+
+
+_exp = by_type(_exp32, _exp64)
+
+
+@inlined
+def _largest(row: Array) -> Element:
+    """Return the largest number of a row; what it is beside a NaN is left open."""
+    n = row.size
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = row[0]
+    whole = n - n % 8
+    for i in range(0, whole, 8):
+        a0, a1 = max(a0, row[i]), max(a1, row[i + 1])
+        a2, a3 = max(a2, row[i + 2]), max(a3, row[i + 3])
+        a4, a5 = max(a4, row[i + 4]), max(a5, row[i + 5])
+        a6, a7 = max(a6, row[i + 6]), max(a7, row[i + 7])
+    top = max(max(max(a0, a1), max(a2, a3)), max(max(a4, a5), max(a6, a7)))
+    for i in range(whole, n):
+        top = max(top, row[i])
+    return top
+
+
+@inlined
+def _sum(row: Array) -> Element:
+    """Return the sum of a row, in eight lanes and a fixed tree over them."""
+    n = row.size
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = row.dtype.type(0)
+    whole = n - n % 8
+    for i in range(0, whole, 8):
+        a0, a1 = a0 + row[i], a1 + row[i + 1]
+        a2, a3 = a2 + row[i + 2], a3 + row[i + 3]
+        a4, a5 = a4 + row[i + 4], a5 + row[i + 5]
+        a6, a7 = a6 + row[i + 6], a7 + row[i + 7]
+    total = ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
+    for i in range(whole, n):
+        total = total + row[i]
+    return total
+
+
+@inlined
+def _dot(row: Array, other: Array) -> Element:
+    """Return the sum of the products of two rows, in the order of `_sum`."""
+    n = row.size
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = row.dtype.type(0)
+    whole = n - n % 8
+    for i in range(0, whole, 8):
+        a0, a1 = a0 + row[i] * other[i], a1 + row[i + 1] * other[i + 1]
+        a2, a3 = a2 + row[i + 2] * other[i + 2], a3 + row[i + 3] * other[i + 3]
+        a4, a5 = a4 + row[i + 4] * other[i + 4], a5 + row[i + 5] * other[i + 5]
+        a6, a7 = a6 + row[i + 6] * other[i + 6], a7 + row[i + 7] * other[i + 7]
+    total = ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
+    for i in range(whole, n):
+        total = total + row[i] * other[i]
+    return total
+
+
+@compiled("void(T[:, ::1], T[::1], T[:, ::1], boolean, T[::1])")
+def bias_gelu(
+    x: Array, bias: Array, slope: Array, has_slope: bool, constants: Array
+) -> None:
+    """Take gelu(x + bias) in the tanh form in place, and write its derivative.
+
+    In place only: were there another array for the result, it could overlap with x, and
+    then the compiled loop would go element by element.
+    """
+    one = x.dtype.type(1)
+    a, cubic = constants[0], constants[1]  # of 2 u = a y + cubic y^3
+    for i in range(x.shape[0]):
+        row = x[i]
+        if not has_slope:
+            for j in range(row.size):
+                y = row[j] + bias[j]
+                row[j] = y * (one / (one + _exp(-((y * y * cubic + a) * y))))
+            continue
+        derivative = slope[i]
+        for j in range(row.size):
+            y = row[j] + bias[j]
+            square = y * y * cubic
+            share = one / (one + _exp(-((square + a) * y)))  # (1 + tanh(u)) / 2
+            steep = (square + square + square + a) * y
+            derivative[j] = steep * share * (one - share) + share
+            row[j] = y * share
+
+
+@compiled("void(T[:, ::1], T[:, ::1])")
+def softmax(x: Array, out: Array) -> None:
+    """Write the softmax of every row."""
+    one = x.dtype.type(1)
+    for i in range(x.shape[0]):
+        row, e = x[i], out[i]
+        top = _largest(row)
+        for j in range(row.size):
+            e[j] = _exp(row[j] - top)
+        factor = one / _sum(e)
+        for j in range(row.size):
+            e[j] = e[j] * factor
+
+
+@compiled("void(T[:, ::1], T[:, ::1])")
+def log_softmax(x: Array, out: Array) -> None:
+    """Write the logarithm of the softmax of every row."""
+    for i in range(x.shape[0]):
+        row, e = x[i], out[i]
+        top = _largest(row)
+        for j in range(row.size):
+            e[j] = _exp(row[j] - top)
+        least = top + np.log(_sum(e))
+        for j in range(row.size):
+            e[j] = row[j] - least
+
+
+@compiled("void(T[:, ::1], T[:, ::1], T[:, ::1])")
+def softmax_slope(g: Array, out: Array, into: Array) -> None:
+    """Write out * (g - sum(g * out)) for every row."""
+    for i in range(g.shape[0]):
+        grad, probability, row = g[i], out[i], into[i]
+        total = _dot(grad, probability)
+        for j in range(row.size):
+            row[j] = probability[j] * (grad[j] - total)
+
+
+@compiled("void(T[:, ::1], int64[::1], T[:, ::1], T, T[::1])")
+def cross_entropy(
+    x: Array, labels: Array, grad: Array, scale: float, losses: Array
+) -> None:
+    """Write log(sum(exp(row))) - row[label], and its gradient times `scale`."""
+    for i in range(x.shape[0]):
+        row, e, label = x[i], grad[i], labels[i]
+        top = _largest(row)
+        for j in range(row.size):
+            e[j] = _exp(row[j] - top)
+        total = _sum(e)
+        losses[i] = top - row[label] + np.log(total)
+        factor = scale / total
+        for j in range(row.size):
+            e[j] = e[j] * factor
+        e[label] = e[label] - scale
+
+
+@compiled("void(T[:, ::1], T[::1], T[::1], T, T[:, ::1], T[::1], T[::1], boolean)")
+def norm(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    epsilon: float,
+    out: Array,
+    mean: Array,
+    scale: Array,
+    has_mean: bool,
+) -> None:
+    """Write (x - mean) * scale * weight + bias, row by row."""
+    one = x.dtype.type(1)
+    share = one / x.dtype.type(x.shape[1])
+    middle = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        row, into = x[i], out[i]
+        if has_mean:
+            middle = _sum(row) * share
+            mean[i] = middle
+        for j in range(row.size):
+            into[j] = row[j] - middle
+        factor = one / np.sqrt(_dot(into, into) * share + epsilon)
+        scale[i] = factor
+        for j in range(row.size):
+            into[j] = into[j] * factor * weight[j] + bias[j]
+
+
+@compiled(
+    "void(T[:, ::1], T[:, ::1], T[::1], T[::1], T[::1], T[:, ::1], T[::1], T[::1],"
+    " boolean, boolean)"
+)
+def norm_grads(
+    g: Array,
+    x: Array,
+    weight: Array,
+    mean: Array,
+    scale: Array,
+    dx: Array,
+    dweight: Array,
+    dbias: Array,
+    has_mean: bool,
+    wants_dx: bool,
+) -> None:
+    """Write the gradient of the input; add those of weight and bias up over rows."""
+    width = x.shape[1]
+    share = x.dtype.type(1) / x.dtype.type(width)
+    middle = shift = x.dtype.type(0)
+    normal, product = np.empty_like(dweight), np.empty_like(dweight)
+    for i in range(x.shape[0]):
+        row, grad, factor = x[i], g[i], scale[i]
+        if has_mean:
+            middle = mean[i]
+        for j in range(width):
+            normal[j] = (row[j] - middle) * factor
+            dweight[j] = dweight[j] + grad[j] * normal[j]
+            dbias[j] = dbias[j] + grad[j]
+            product[j] = grad[j] * weight[j]
+        if not wants_dx:
+            continue
+        tilt = _dot(product, normal) * share
+        if has_mean:
+            shift = _sum(product) * share
+        into = dx[i]
+        for j in range(width):
+            into[j] = (product[j] - normal[j] * tilt - shift) * factor
+
+
+@compiled("void(T[:, ::1], T[::1], T[::1])")
+def exponentials(e: Array, log: Array, sums: Array) -> None:
+    """Take exp(e - largest of the row) in place; a row of -infinities is blind."""
+    zero, one = e.dtype.type(0), e.dtype.type(1)
+    for i in range(e.shape[0]):
+        row = e[i]
+        top = _largest(row)
+        if top == -np.inf:
+            for j in range(row.size):
+                row[j] = zero
+            sums[i], log[i] = one, zero
+            continue
+        for j in range(row.size):
+            row[j] = _exp(row[j] - top)
+        sums[i] = _sum(row)
+        log[i] = top + np.log(sums[i])
+
+
+@compiled("void(T[:, ::1], T[::1])")
+def probabilities(scores: Array, logs: Array) -> None:
+    """Take exp(scores - logs of the rows) in place."""
+    for i in range(scores.shape[0]):
+        row, log = scores[i], logs[i]
+        for j in range(row.size):
+            row[j] = _exp(row[j] - log)

@@ -1,0 +1,309 @@
+"""The compiled kernels beside NumPy's: bits where they promise them, else close.
+
+Every pair gets the same numbers: sizes around whole vector registers, signs, zeros,
+and, where that is the point, what is not finite.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from kernel_sets import kernels_as
+from numpy.typing import NDArray
+
+from parallel_params import ops
+from parallel_params.tensor import (
+    DType,
+    Tensor,
+    embedding_kernels,
+    float32,
+    float64,
+    kernels,
+    norm_kernels,
+    softmax_kernels,
+    value_and_grad,
+)
+from parallel_params.tensor.kernel_set import Kernel
+
+Array: TypeAlias = NDArray[Any]
+Body: TypeAlias = Callable[
+    [np.random.Generator, int, int, "np.dtype[Any]"], list[Array]
+]
+
+# Of the largest number of a result: polynomials and sums in another order.
+CLOSE = {"float32": 2e-6, "float64": 4e-14}
+SIZES = [(1, 1), (3, 7), (5, 8), (4, 33), (2, 103)]
+DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
+
+
+@pytest.fixture(autouse=True)
+def _fast() -> Iterator[None]:
+    with kernels_as("fast"):
+        yield
+
+
+def normal(
+    rng: np.random.Generator, shape: int | tuple[int, ...], dtype: "np.dtype[Any]"
+) -> Array:
+    numbers: Array = (rng.standard_normal(shape) * 3).astype(dtype)
+    return numbers
+
+
+def in_place(kernel: Kernel[..., Any], num_more: int = 0) -> tuple[Body, Body]:
+    """Return both forms of a kernel of (x, bias, more outputs), which writes to x."""
+
+    def body(form: Callable[..., object]) -> Body:
+        def run(
+            rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
+        ) -> list[Array]:
+            x, bias = normal(rng, (rows, width), dtype), normal(rng, width, dtype)
+            more = [np.empty_like(x) for _ in range(num_more)]
+            form(x, bias, *more)
+            return [x, *more]
+
+        return run
+
+    return body(kernel.run), body(kernel.numpy)
+
+
+def of_rows(kernel: Kernel[..., Any], num_out: int = 1) -> Callable[..., Body]:
+    """Return what makes a body of a form of (x, outputs)."""
+
+    def body(form: Callable[..., object]) -> Body:
+        def run(
+            rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
+        ) -> list[Array]:
+            x = normal(rng, (rows, width), dtype)
+            outputs = [np.empty_like(x) for _ in range(num_out)]
+            form(x, *outputs)
+            return outputs
+
+        return run
+
+    return body
+
+
+def cross_entropy(form: Callable[..., Array]) -> Body:
+    def run(
+        rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
+    ) -> list[Array]:
+        x, labels = normal(rng, (rows, width), dtype), rng.integers(0, width, rows)
+        grad = np.empty_like(x)
+        return [form(x, labels.astype(np.uint8), grad, 0.3), grad]
+
+    return run
+
+
+def norm(has_mean: bool, has_weight: bool) -> Callable[..., Body]:
+    """Return what makes a body of the forms of a norm and its gradients."""
+
+    def body(forms: tuple[Callable[..., object], Callable[..., object]]) -> Body:
+        def run(
+            rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
+        ) -> list[Array]:
+            x, g = (normal(rng, (rows, width), dtype) for _ in range(2))
+            w, b = (normal(rng, width, dtype) if has_weight else None for _ in range(2))
+            out, scale = np.empty_like(x), np.empty(rows, dtype)
+            mean = np.empty(rows, dtype) if has_mean else None
+            forms[0](x, w, b, 0.1, out, mean, scale)
+            dx, dw, db = (
+                np.empty_like(x),
+                np.empty(width, dtype),
+                np.empty(width, dtype),
+            )
+            forms[1](g, x, w, mean, scale, dx, dw, db)
+            forms[1](g, x, w, mean, scale, None, None, db)
+            return [out, scale, dx, dw, db]
+
+        return run
+
+    return body
+
+
+def pair(kernel: Kernel[..., Any], body: Callable[..., Body]) -> tuple[Body, Body]:
+    return body(kernel.run), body(kernel.numpy)
+
+
+def norm_pair(has_mean: bool, has_weight: bool) -> tuple[Body, Body]:
+    body = norm(has_mean, has_weight)
+    both = norm_kernels.norm, norm_kernels.norm_grads
+    return body(tuple(k.run for k in both)), body(tuple(k.numpy for k in both))
+
+
+def relu_slope(form: Callable[..., Array]) -> Body:
+    def run(
+        rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
+    ) -> list[Array]:
+        out = np.maximum(normal(rng, (rows, width), dtype), 0)
+        return [form(out, normal(rng, (rows, width), dtype))]
+
+    return run
+
+
+def add_rows(form: Callable[..., None]) -> Body:
+    def run(
+        rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
+    ) -> list[Array]:
+        # Rows of one element NumPy may add in another order.
+        g = normal(rng, (7 * rows, width + 1), dtype)
+        out = np.full((4, width + 1), np.nan, dtype)
+        form(rng.integers(0, 4, len(g)), g, out)
+        return [out]
+
+    return run
+
+
+SAME_BITS: dict[str, Callable[[], tuple[Body, Body]]] = {
+    "add_bias": lambda: in_place(kernels.add_bias),
+    "bias_relu": lambda: in_place(kernels.bias_relu),
+    "relu_slope": lambda: pair(kernels.relu_slope, relu_slope),
+    "add_rows": lambda: pair(embedding_kernels.add_rows, add_rows),
+}
+NEARLY: dict[str, Callable[[], tuple[Body, Body]]] = {
+    "gelu": lambda: pair(kernels.gelu, of_rows(kernels.gelu, 2)),
+    "bias_gelu": lambda: in_place(kernels.bias_gelu, 1),
+    "softmax": lambda: pair(softmax_kernels.softmax, of_rows(softmax_kernels.softmax)),
+    "log_softmax": lambda: pair(
+        softmax_kernels.log_softmax, of_rows(softmax_kernels.log_softmax)
+    ),
+    "cross_entropy": lambda: pair(softmax_kernels.cross_entropy, cross_entropy),
+    "layer norm": lambda: norm_pair(True, True),
+    "layer norm, bare": lambda: norm_pair(True, False),
+    "RMS norm": lambda: norm_pair(False, True),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", SAME_BITS)
+def test_loops_without_sums_have_the_bits_of_numpy(
+    name: str, dtype: "np.dtype[Any]"
+) -> None:
+    fast, plain = SAME_BITS[name]()
+    for rows, width in SIZES:
+        got = fast(np.random.default_rng(width), rows, width, dtype)
+        want = plain(np.random.default_rng(width), rows, width, dtype)
+        for array, other in zip(got, want, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", NEARLY)
+def test_loops_are_close_to_numpy(name: str, dtype: "np.dtype[Any]") -> None:
+    fast, plain = NEARLY[name]()
+    for rows, width in SIZES:
+        got = fast(np.random.default_rng(width), rows, width, dtype)
+        want = plain(np.random.default_rng(width), rows, width, dtype)
+        for array, other in zip(got, want, strict=True):
+            scale = max(1.0, float(np.abs(other).max()))
+            np.testing.assert_allclose(array, other, 0, CLOSE[dtype.name] * scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_have_the_same_bits_alone_and_among_others(dtype: "np.dtype[Any]") -> None:
+    rng = np.random.default_rng(0)
+    x, bias = normal(rng, (9, 45), dtype), normal(rng, 45, dtype)
+    whole, slope = x.copy(), np.empty_like(x)
+    kernels.bias_gelu(whole, bias, slope)
+    soft = np.empty_like(x)
+    softmax_kernels.softmax(x, soft)
+    for i in range(9):
+        row, steep, alone = x[i : i + 1].copy(), np.empty((1, 45), dtype), x[:1].copy()
+        softmax_kernels.softmax(row, alone)
+        kernels.bias_gelu(row, bias, steep)
+        np.testing.assert_array_equal(row[0], whole[i])
+        np.testing.assert_array_equal(steep[0], slope[i])
+        np.testing.assert_array_equal(alone[0], soft[i])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_elements_have_the_same_bits_wherever_an_array_is_cut(
+    dtype: "np.dtype[Any]",
+) -> None:
+    x = normal(np.random.default_rng(0), 70, dtype)
+    whole, slope = np.empty_like(x), np.empty_like(x)
+    kernels.gelu(x, whole, slope)
+    for cut in range(71):
+        parts, steep = np.empty_like(x), np.empty_like(x)
+        for part in (slice(0, cut), slice(cut, 70)):
+            kernels.gelu(x[part], parts[part], steep[part])
+        np.testing.assert_array_equal(parts, whole)
+        np.testing.assert_array_equal(steep, slope)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_exponential_is_within_one_unit_and_keeps_what_is_not_finite(
+    dtype: "np.dtype[Any]",
+) -> None:
+    rng = np.random.default_rng(0)
+    x = np.zeros((4000, 2), dtype)
+    # exp(x) / (1 + exp(x)) where exp(x) is far below one is exp(x), nearly.
+    x[:, 0] = rng.uniform(-85.0, -30.0 if dtype == np.float32 else -45.0, 4000)
+    out = np.empty_like(x)
+    softmax_kernels.softmax(x, out)
+    want = np.exp(x[:, 0].astype(np.longdouble))
+    error = np.abs(out[:, 0] - want) / np.spacing(want.astype(dtype))
+    assert error.max() < 1.0
+    odd = np.array([[np.nan, 0], [0, np.nan], [-np.inf, 0], [-1e9, 0]], dtype)
+    softmax_kernels.softmax(odd, odd_out := np.empty_like(odd))
+    assert np.isnan(odd_out[:2]).all()
+    np.testing.assert_array_equal(odd_out[2:], [[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=str)
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_attention_is_close_to_numpy_and_blind_queries_get_zeros(
+    dtype: DType, is_causal: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (Tensor(rng.standard_normal((2, 3, 70, 9)), dtype) for _ in range(3))
+    bias = np.zeros((70, 70))
+    bias[:, 5] = -200.0  # underflows beside the others
+    bias[3] = -np.inf  # sees nothing
+    mask = Tensor(bias, dtype)
+
+    def outcome() -> list[Array]:
+        attend = partial(
+            ops.scaled_dot_product_attention, attn_mask=mask, is_causal=is_causal
+        )
+        if is_causal:
+            attend = partial(ops.scaled_dot_product_attention, is_causal=True)
+        out, grads = value_and_grad(attend, (0, 1, 2))(q, k, v)
+        assert isinstance(out, Tensor)
+        assert isinstance(grads, tuple)
+        return [out.asnumpy(), *(grad.asnumpy() for grad in grads)]  # type: ignore[union-attr]
+
+    fast = outcome()
+    with kernels_as("numpy"):
+        plain = outcome()
+    if not is_causal:
+        assert not fast[0][:, :, 3].any()
+    for got, want in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(got, want, 0, CLOSE[got.dtype.name])
+
+
+def test_a_number_that_is_none_goes_through_gelu_and_relu() -> None:
+    x = np.array([[np.nan, np.inf, 2.0, -2.0]], np.float32)
+    slope, zeros = np.empty_like(x), np.zeros(4, np.float32)
+    kernels.bias_gelu(x.copy(), zeros, slope)
+    assert np.isnan(slope[0, 0])
+    kernels.bias_relu(x, zeros)
+    np.testing.assert_array_equal(x, [[np.nan, np.inf, 2.0, 0.0]])
+    slope = kernels.relu_slope(x, np.full_like(x, np.nan))
+    assert np.isnan(slope).all()
+
+
+def test_what_loops_cannot_take_goes_to_numpy() -> None:
+    rng = np.random.default_rng(0)
+    half = normal(rng, (4, 6), np.dtype(np.float16))
+    strided = normal(rng, (4, 12), np.dtype(np.float32))[:, ::2]
+    for x in (half, strided):
+        bias = x[0].copy()
+        got, want = x.copy(order="K"), x.copy(order="K")
+        kernels.add_bias(got, bias)
+        kernels.add_bias.numpy(want, bias)
+        np.testing.assert_array_equal(got, want)
+    empty = np.empty((0, 5), np.float32)
+    softmax_kernels.softmax(empty, empty)
+    kernels.gelu(empty, empty, None)
