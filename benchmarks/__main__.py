@@ -2,13 +2,24 @@
 
 import typer
 
-from benchmarks import cable, exchange, memory, same_bits, step, tiny_step
+from benchmarks import (
+    against_torch,
+    cable,
+    exchange,
+    kernels,
+    memory,
+    same_bits,
+    step,
+    tiny_step,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command("against-torch")(against_torch.main)
 app.command("tiny-step")(tiny_step.main)
 app.command("step")(step.main)
 app.command("exchange")(exchange.main)
 app.command("cable")(cable.main)
+app.command("kernels")(kernels.main)
 app.command("memory")(memory.main)
 app.command("same-bits")(same_bits.main)
 

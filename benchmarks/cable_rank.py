@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import parallel_params as pp
-from benchmarks.mlp import fill_start
+from benchmarks.models import fill_start, model_of
 from parallel_params import nn, ops, optim
 from parallel_params.comm.protocol import Communicator
 
@@ -68,7 +68,10 @@ def make_net(widths: tuple[int, ...]) -> nn.Cell:
         last = i == len(widths) - 2
         layers.append(nn.Dense(inputs, outputs, activation=None if last else "relu"))
     net = nn.SequentialCell(*layers)
-    fill_start([p.asnumpy() for p in net.trainable_params()])
+    fill_start(
+        [p.asnumpy() for p in net.trainable_params()],
+        model_of(",".join(map(str, widths))),
+    )
     return net
 
 

@@ -10,14 +10,15 @@ import typer
 from benchmarks.worlds import Contestant, ContestantFailed, World
 
 MLP = "784,2048,2048,2048,10"
+MODEL_HELP = "tiny, mlp, gpt, convnet, or widths of the layers of an MLP."
 REFERENCE = "torch-ddp"
 LEVELS = ("0", "1", "2", "3")
-TORCH = ("ddp", "ddp-default", "ddp-zero", "fsdp2", "fsdp2-keep")
+TORCH = ("fused", "default", "ddp", "ddp-default", "ddp-zero", "fsdp2", "fsdp2-keep")
 DEFAULT = (
     "level-1,level-2,level-3,level-1-messages,torch-ddp,torch-ddp-zero,torch-fsdp2"
 )
 NAMES_HELP = (
-    "Of level-0 to level-3, each also with -messages and with -fast, and of "
+    "Of level-0 to level-3, each also with -messages, -fast and -numba, and of "
     f"{', '.join(f'torch-{kind}' for kind in TORCH)}."
 )
 
@@ -31,7 +32,7 @@ def numbers_of(text: str) -> tuple[int, ...]:
 
 
 def contestants(
-    names: str, *, widths: Sequence[int], batch_sizes: Sequence[int]
+    names: str, *, model: str, batch_sizes: Sequence[int]
 ) -> list[Contestant]:
     """Read the names of contestants; those of torch are left out where it is not."""
     has_torch = importlib.util.find_spec("torch") is not None
@@ -42,7 +43,7 @@ def contestants(
             print(f"{name}: PyTorch is not installed here")
             continue
         arguments = {
-            "widths": list(widths),
+            "model": model,
             "batch_sizes": list(batch_sizes),
             **contestant.arguments,
         }
@@ -65,13 +66,16 @@ def _contestant(name: str) -> Contestant:
         "fast": {"reduction": "fast"},
     }
     is_ours = name.startswith("level-") and level in LEVELS
-    if not is_ours or not set(options) <= set(fields):
+    if not is_ours or not set(options) <= {*fields, "numba"}:
         raise typer.BadParameter(f"{name!r} is no contestant. {NAMES_HELP}")
     policy: dict[str, object] = {"level": int(level)}
     for option in options:
-        policy |= fields[option]
+        policy |= fields.get(option, {})
+    kernels = "fast" if "numba" in options else "numpy"
     return Contestant(
-        name=name, target="benchmarks.ours:Ours", arguments={"policy": policy}
+        name=name,
+        target="benchmarks.ours:Ours",
+        arguments={"policy": policy, "kernels": kernels},
     )
 
 

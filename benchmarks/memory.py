@@ -15,6 +15,7 @@ import typer
 from benchmarks.contestants import (
     DEFAULT,
     MLP,
+    MODEL_HELP,
     NAMES_HELP,
     contestants,
     numbers_of,
@@ -120,20 +121,18 @@ def _row(contestant: Contestant, built: Built, num_ranks: int) -> list[str]:
 def main(
     ranks: int = typer.Option(2, "-n", help="Ranks of each world."),
     batch: str = typer.Option("4,64", help="Samples of each rank; one turn of each."),
-    widths: str = typer.Option(MLP, help="Of the layers."),
+    model: str = typer.Option(MLP, "--model", "--widths", help=MODEL_HELP),
     names: str = typer.Option(DEFAULT, "--contestants", help=NAMES_HELP),
 ) -> None:
     """Measure memory per rank over that of the process, beside PyTorch's."""
     sizes = numbers_of(batch)
-    print(f"training {widths} with AdamW on {ranks} ranks; {blas_variables()}")
+    print(f"training {model} with AdamW on {ranks} ranks; {blas_variables()}")
     print("MB of PSS on the largest rank over the process before the model")
     head = [f"{what} {size}" for size in sizes for what in ("batch", "peak")]
     head = [*head, "trimmed", "formula", "plan"]
     print(f"{'':20}" + "".join(f"{title:>10}" for title in head), flush=True)
     has_failed = False
-    for contestant in contestants(
-        names, widths=numbers_of(widths), batch_sizes=list(sizes)
-    ):
+    for contestant in contestants(names, model=model, batch_sizes=list(sizes)):
         try:
             with World(contestant, num_ranks=ranks) as world:
                 built, figures = measure(world, sizes)

@@ -50,10 +50,25 @@ class Ran:
     Attributes:
         seconds: of each step on this rank.
         losses: of each step before its update, of this rank's share or of all.
+        num_faults: pages that the system had to give to this process in all of them.
     """
 
     seconds: tuple[float, ...]
     losses: tuple[float, ...]
+    num_faults: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a process has in memory.
+
+    Attributes:
+        now_bytes: resident.
+        peak_bytes: the most there was.
+    """
+
+    now_bytes: int
+    peak_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

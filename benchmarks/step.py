@@ -1,4 +1,4 @@
-"""One training step of an MLP on several ranks, beside PyTorch's ways to do the same.
+"""One training step of a network on several ranks, beside PyTorch's ways to do it.
 
 The worlds of all contestants are started once; then one at a time takes a few steps,
 round by round, while the others sleep. A step takes as long as on its slowest rank.
@@ -6,16 +6,17 @@ round by round, while the others sleep. A step takes as long as on its slowest r
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import typer
 
 from benchmarks.contestants import (
     DEFAULT,
     MLP,
+    MODEL_HELP,
     NAMES_HELP,
     REFERENCE,
     contestants,
-    numbers_of,
     started,
 )
 from benchmarks.measure import blas_variables, table
@@ -50,16 +51,26 @@ def largest_difference(losses: Mapping[str, Sequence[float]], number: int) -> fl
     return max(max(each) - min(each) for each in by_step) / max(by_step[0])
 
 
+@dataclass(slots=True)
+class Taken:
+    """What one contestant measured.
+
+    Attributes:
+        seconds: the median of a step on the slowest rank, by round.
+        losses: of all steps.
+        num_faults: page faults of a step in the last round, on the rank with most.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    num_faults: float = 0.0
+
+
 def run_rounds(
     worlds: dict[str, World], *, num_rounds: int, num_steps: int, batch: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Let all take the same steps, in turn; drop those that fail.
-
-    Returns:
-        By name: the median seconds of a step in each round, and all losses.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in worlds}
-    losses: dict[str, list[float]] = {name: [] for name in worlds}
+) -> dict[str, Taken]:
+    """Let all take the same steps, in turn; drop those that fail."""
+    taken = {name: Taken() for name in worlds}
     number = NUM_WARM + num_steps
     for index in range(num_rounds):
         names = list(worlds)
@@ -68,23 +79,30 @@ def run_rounds(
         for name in names[first:] + names[:first]:
             steps = index * number, number, batch
             if answers := _ask_or_drop(worlds, name, Ran, "run", *steps):
-                figures = of_slowest(answers)[NUM_WARM:]
-                seconds[name].append(statistics.median(figures))
-                losses[name] += mean_losses(answers)
-    return {n: seconds[n] for n in worlds}, {n: losses[n] for n in worlds}
+                each = taken[name]
+                each.seconds.append(statistics.median(of_slowest(answers)[NUM_WARM:]))
+                each.losses += mean_losses(answers)
+                each.num_faults = max(ran.num_faults for ran in answers) / number
+    return {name: taken[name] for name in worlds}
 
 
-def _build(worlds: dict[str, World]) -> int:
-    """Make all models; return the number of their elements."""
-    numbers = set()
+def build_all(worlds: dict[str, World]) -> tuple[int, dict[str, str]]:
+    """Make all models.
+
+    Returns:
+        The number of their elements, and what each contestant says it runs on.
+    """
+    numbers: dict[str, int] = {}
+    environments: dict[str, str] = {}
     for name in list(worlds):
         built = _ask_or_drop(worlds, name, Built, "build")
         if built:
-            numbers.add(built[0].num_elements)
-            print(f"  {name}: {worlds[name].ask(str, 'environment')[0]}")
-    if len(numbers) != 1:
+            numbers[name] = built[0].num_elements
+            environments[name] = worlds[name].ask(str, "environment")[0]
+    if len(set(numbers.values())) != 1:
+        print(f"not one network: elements are {numbers}")
         raise typer.Exit(1)
-    return numbers.pop()
+    return next(iter(numbers.values())), environments
 
 
 def _ask_or_drop(
@@ -106,20 +124,22 @@ def _ask_or_drop(
 def main(
     ranks: int = typer.Option(2, "-n", help="Ranks of each world."),
     batch: int = typer.Option(64, help="Samples of each rank."),
-    widths: str = typer.Option(MLP, help="Of the layers."),
+    model: str = typer.Option(MLP, "--model", "--widths", help=MODEL_HELP),
     rounds: int = typer.Option(7, help="Turns of each contestant."),
     steps: int = typer.Option(5, help="Timed steps of a turn."),
     names: str = typer.Option(DEFAULT, "--contestants", help=NAMES_HELP),
 ) -> None:
-    """Time a training step of an MLP on several ranks, beside PyTorch's."""
-    print(f"a step of {widths}, AdamW, {ranks} ranks of {batch} samples and 1 thread")
+    """Time a training step of a network on several ranks, beside PyTorch's."""
+    print(f"a step of {model}, AdamW, {ranks} ranks of {batch} samples and 1 thread")
     print(f"{blas_variables()}")
-    chosen = contestants(names, widths=numbers_of(widths), batch_sizes=[batch])
+    chosen = contestants(names, model=model, batch_sizes=[batch])
     with started(chosen, num_ranks=ranks) as worlds:
-        num_elements = _build(worlds)
-        seconds, losses = run_rounds(
-            worlds, num_rounds=rounds, num_steps=steps, batch=batch
-        )
+        num_elements, environments = build_all(worlds)
+        for name, text in environments.items():
+            print(f"  {name}: {text}")
+        taken = run_rounds(worlds, num_rounds=rounds, num_steps=steps, batch=batch)
+    seconds = {name: each.seconds for name, each in taken.items()}
+    losses = {name: each.losses for name, each in taken.items()}
     if not seconds:
         raise typer.Exit(1)
     reference = REFERENCE if REFERENCE in seconds else next(iter(seconds))

@@ -1,4 +1,4 @@
-"""A rank that trains the network with PyTorch: DDP, its ZeRO optimizer, or FSDP2.
+"""A rank that trains a network with PyTorch: alone, DDP, its ZeRO optimizer, FSDP2.
 
 Processes that talk through gloo over 127.0.0.1, one thread each, fused AdamW unless the
 name says otherwise. DDP keeps gradients as views of its buckets, which is its fastest
@@ -15,13 +15,20 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.messages import Built, Place, Ran
-from benchmarks.mlp import (
+from benchmarks import torch_models
+from benchmarks.messages import Built, Place, Ran, Usage
+from benchmarks.models import (
     EPS,
     LEARNING_RATE,
     WEIGHT_DECAY,
     batches,
     fill_start,
+    model_of,
+)
+from benchmarks.rank_steps import (
+    fastest_gflops,
+    forget_peak,
+    memory,
     run_steps,
     trim_heap,
 )
@@ -33,6 +40,14 @@ def _adamw(net: torch.nn.Module, *, fused: bool) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         net.parameters(), LEARNING_RATE, eps=EPS, weight_decay=WEIGHT_DECAY, fused=fused
     )
+
+
+def _plain(net: torch.nn.Module, *, fused: bool = True) -> Made:
+    return net, _adamw(net, fused=fused)
+
+
+def _plain_default(net: torch.nn.Module) -> Made:
+    return _plain(net, fused=False)
 
 
 def _ddp(net: torch.nn.Module, *, fused: bool = True) -> Made:
@@ -57,9 +72,8 @@ def _ddp_zero(net: torch.nn.Module) -> Made:
 
 
 def _fsdp2(net: torch.nn.Module, *, reshard: bool = True) -> Made:
-    for layer in net.children():
-        if isinstance(layer, torch.nn.Linear):
-            fully_shard(layer, reshard_after_forward=reshard)
+    for layer in torch_models.layers_of(net):
+        fully_shard(layer, reshard_after_forward=reshard)
     fully_shard(net, reshard_after_forward=reshard)
     return net, _adamw(net, fused=True)
 
@@ -69,6 +83,8 @@ def _fsdp2_keep(net: torch.nn.Module) -> Made:
 
 
 KINDS: Mapping[str, Callable[[torch.nn.Module], Made]] = {
+    "fused": _plain,
+    "default": _plain_default,
     "ddp": _ddp,
     "ddp-default": _ddp_default,
     "ddp-zero": _ddp_zero,
@@ -82,7 +98,7 @@ class Torch:
 
     Args:
         place: where the other ranks are.
-        widths: of the layers.
+        model: name of the network, see `models`.
         batch_sizes: what `run` will be asked for.
         kind: one of `KINDS`.
     """
@@ -91,7 +107,7 @@ class Torch:
         self,
         place: Place,
         *,
-        widths: Sequence[int],
+        model: str,
         batch_sizes: Sequence[int],
         kind: str,
     ) -> None:
@@ -103,11 +119,11 @@ class Torch:
             rank=place.rank,
             world_size=place.num_ranks,
         )
-        self.rank, self._kind, self._widths = place.rank, kind, tuple(widths)
+        self.rank, self._kind, self._model = place.rank, kind, model_of(model)
         self._batches = {
             size: [
                 (torch.from_numpy(inputs), torch.from_numpy(labels))
-                for inputs, labels in batches(widths, rank=self.rank, batch=size)
+                for inputs, labels in batches(self._model, rank=self.rank, batch=size)
             ]
             for size in batch_sizes
         }
@@ -135,13 +151,25 @@ class Torch:
         """Give freed memory back to the system."""
         return trim_heap()
 
+    def memory(self) -> Usage:
+        """Say what this process has in memory."""
+        return memory()
+
+    def gflops(self) -> float:
+        """Measure what BLAS can do."""
+        square = torch.ones(1024, 1024)
+        out = torch.empty_like(square)
+        with torch.no_grad():
+            return fastest_gflops(
+                lambda: torch.mm(square, square, out=out), 2 * 1024**3
+            )
+
     def build(self) -> Built:
         """Make the model and its optimizer."""
-        layers: list[torch.nn.Module] = []
-        for inputs, outputs in zip(self._widths[:-1], self._widths[1:], strict=True):
-            layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
-        net = torch.nn.Sequential(*layers[:-1])
-        fill_start(parameter.detach().numpy() for parameter in net.parameters())
+        forget_peak()
+        net = torch_models.build(self._model)
+        start = (parameter.detach().numpy() for parameter in net.parameters())
+        fill_start(start, self._model)
         num_elements = sum(parameter.numel() for parameter in net.parameters())
         self._net, self._optimizer = KINDS[self._kind](net)
         return Built(num_elements=num_elements)
@@ -153,7 +181,7 @@ class Torch:
         def step(index: int) -> float:
             inputs, labels = shares[index % len(shares)]
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(net(inputs), labels)
+            loss = torch.nn.functional.cross_entropy(net(inputs), labels.view(-1))
             loss.backward()
             optimizer.step()
             return float(loss.detach())

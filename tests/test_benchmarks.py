@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.against_torch import Limits, rows_of
 from benchmarks.cable import line
 from benchmarks.cable_rank import Way
 from benchmarks.contestants import contestants
@@ -20,8 +21,8 @@ from benchmarks.exchange import of_slowest as of_slowest_exchange
 from benchmarks.exchange_rank import WindowExchange
 from benchmarks.memory import formula_bytes
 from benchmarks.messages import Ran
-from benchmarks.mlp import fill_start
-from benchmarks.step import largest_difference, mean_losses, of_slowest
+from benchmarks.models import fill_start, model_of, product_flops
+from benchmarks.step import Taken, largest_difference, mean_losses, of_slowest
 from benchmarks.worlds import Contestant, ContestantFailed, World
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
@@ -39,7 +40,7 @@ def outside_of_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small(name: str = "level-0") -> Contestant:
-    (contestant,) = contestants(name, widths=(8, 16, 4), batch_sizes=(2,))
+    (contestant,) = contestants(name, model=SMALL, batch_sizes=(2,))
     return contestant
 
 
@@ -114,12 +115,64 @@ def test_start_values_are_the_same_for_all_and_bounded_by_the_inputs() -> None:
     first = [np.empty(shape, np.float32) for shape in shapes]
     second = [np.empty(shape, np.float32) for shape in shapes]
 
-    fill_start(first)
-    fill_start(second)
+    fill_start(first, model_of("9,16,4"))
+    fill_start(second, model_of("9,16,4"))
 
     for array, other, inputs in zip(first, second, (9, 9, 16, 16), strict=True):
         np.testing.assert_array_equal(array, other)
         assert 0 < np.abs(array).max() <= inputs**-0.5
+
+
+def test_the_operations_of_a_step_are_those_of_its_products() -> None:
+    # Two layers: forward, gradients of both weights, and of the hidden layer.
+    flops = 2 * 3 * (8 * 16 + 16 * 4)
+    want = 2 * flops + 2 * 3 * 16 * 4
+    assert product_flops(model_of("8,16,4"), 3) == want
+    # 5.3 million parameters, 27.4e9 operations, as counted by hand.
+    assert product_flops(model_of("gpt"), 8) == pytest.approx(27.38e9, rel=1e-3)
+
+
+def test_gains_of_norms_begin_around_one() -> None:
+    model = model_of("gpt")
+    arrays = [np.empty((4, 4), np.float32) for _ in range(max(model.gains) + 1)]
+    fill_start(arrays, model)
+    means = [array.mean() for array in arrays]
+    assert {i for i, mean in enumerate(means) if mean > 0.4} == model.gains
+
+
+def test_shares_of_the_limit_are_told_of_each_contestant() -> None:
+    model = model_of("8,16,4")
+    taken = {"a": Taken(seconds=[2.0, 1.0, 3.0]), "b": Taken(seconds=[4.0])}
+    limits = Limits(gflops={"a": 1e-9, "b": 2e-9}, gbytes=1.0)
+    flops = product_flops(model, 1)
+    rows = rows_of(
+        taken,
+        reference="b",
+        limits=limits,
+        peaks={"a": 2e6, "b": 3e6},
+        model=model,
+        batch=1,
+        num_elements=0,
+    )
+    assert rows[0].startswith("| a | 2000.0 (1000.0) | 2.00x |")
+    assert f"| {flops / 2:.0%} | {flops / 2:.0%} |" in rows[0]
+    assert f"| {flops / 8:.0%} |" in rows[1]
+
+
+def test_a_stranger_without_pytorch_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    answer = CliRunner().invoke(app, ["against-torch", "--models", "tiny"])
+    assert answer.exit_code == 1
+    assert "pip install torch" in answer.output
+
+
+def test_an_unknown_model_is_refused() -> None:
+    answer = CliRunner().invoke(app, ["against-torch", "--models", "resnet"])
+    assert answer.exit_code == 2
+    with pytest.raises(ValueError, match="widths"):
+        model_of("7")
 
 
 @pytest.mark.parametrize("name", ["level-4", "level", "torch-fsdp9", "level-1-magic"])

@@ -1,0 +1,231 @@
+"""Each kernel in both sets: microseconds, and how far the results are apart.
+
+Both forms get the same arrays, in turn. Where a size is that of the GPT of `models`,
+it is 8 x 128 rows; optimizers move 10 million elements, which no cache holds.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+import parallel_params as pp
+from benchmarks.measure import blas_variables, environment, interleave
+from benchmarks.models import HEADS, LENGTH, WIDTH, WORDS
+from parallel_params.optim.rules.adam import AdamRule, AdamWRule
+from parallel_params.optim.rules.sgd import SgdRule
+from parallel_params.tensor import (
+    attention_kernels,
+    embedding_kernels,
+    kernels,
+    norm_kernels,
+    softmax_kernels,
+)
+from parallel_params.tensor.kernel_set import Kernel
+
+Array = NDArray[Any]
+ROWS, MANY = 8 * LENGTH, 10_000_000
+RNG = np.random.default_rng(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One kernel on arrays of one size.
+
+    Attributes:
+        name: for the reader.
+        size: of the arrays, for the reader.
+        run: calls the form of the chosen set.
+        results: the arrays it leaves.
+        reset: puts the arrays back that it has changed.
+    """
+
+    name: str
+    size: str
+    run: Callable[[], object]
+    results: tuple[Array, ...]
+    reset: Callable[[], None] = lambda: None
+
+
+def _normal(*shape: int) -> Array:
+    return RNG.standard_normal(shape, np.float32)
+
+
+def _rule(name: str, rule: Any, numel: int = MANY) -> Case:
+    weight, gradient = _normal(numel), _normal(numel)
+    state = {slot: np.abs(_normal(numel)) for slot in rule.slots}
+    start = weight.copy(), *(values.copy() for values in state.values())
+    arrays = weight, *state.values()
+
+    def run() -> None:
+        rule.update(
+            weight, gradient, state, step=3, learning_rate=1e-3, weight_decay=0.01
+        )
+
+    def reset() -> None:
+        for array, value in zip(arrays, start, strict=True):
+            array[...] = value
+
+    return Case(name=name, size=f"{numel:.0e}", run=run, results=arrays, reset=reset)
+
+
+def _in_place(name: str, kernel: Kernel[..., Any], x: Array, *more: Array) -> Case:
+    """A kernel that writes to its first array: what it needs is a fresh one."""
+    own = x.copy()
+
+    def run() -> None:
+        np.copyto(own, x)  # in both sets; else numbers would become subnormal
+        kernel(own, *more)
+
+    size = "x".join(map(str, x.shape))
+    return Case(name=name, size=size, run=run, results=(own, *more))
+
+
+def cases() -> list[Case]:
+    """Make all of them."""
+    x, wide, scores = (
+        _normal(ROWS, WIDTH),
+        _normal(ROWS, 4 * WIDTH),
+        _normal(ROWS, WORDS),
+    )
+    out, steep, grad = np.empty_like(x), np.empty_like(wide), np.empty_like(scores)
+    tile, p = _normal(64, LENGTH), np.abs(_normal(64, LENGTH))
+    weight, bias, long = _normal(WIDTH), _normal(WIDTH), _normal(4 * WIDTH)
+    mean, scale = np.zeros(ROWS, np.float32), np.ones(ROWS, np.float32)
+    dw, db, dx = np.empty_like(weight), np.empty_like(weight), np.empty_like(x)
+    labels, ids = RNG.integers(0, WORDS, ROWS), RNG.integers(0, WORDS, ROWS)
+    table, short = (
+        np.empty((WORDS, WIDTH), np.float32),
+        _normal(8 * HEADS * LENGTH, LENGTH),
+    )
+    soft, logs = np.empty_like(short), _normal(64)
+    losses: list[Array] = [np.empty(ROWS, np.float32)]
+    slope = np.empty_like(wide)
+
+    def entropy() -> None:
+        np.copyto(losses[0], softmax_kernels.cross_entropy(scores, labels, grad, 1e-3))
+
+    def relu_slope() -> None:
+        np.copyto(slope, kernels.relu_slope(wide, steep))
+
+    norm, grads = norm_kernels.norm, norm_kernels.norm_grads
+    wides, thin = f"{ROWS}x{4 * WIDTH}", f"{ROWS}x{WIDTH}"
+    steep[...] = 1
+    return [
+        _rule("AdamW", AdamWRule()),
+        _rule("Adam with decay", AdamRule()),
+        _rule("SGD with momentum", SgdRule(momentum=0.9)),
+        _rule("AdamW, small", AdamWRule(), 9610),
+        _in_place("bias", kernels.add_bias, wide, long),
+        _in_place("bias + relu", kernels.bias_relu, wide, long),
+        _in_place("bias + gelu + slope", kernels.bias_gelu, wide, long, steep.copy()),
+        Case(name="relu, backward", size=wides, run=relu_slope, results=(slope,)),
+        Case(
+            name="softmax",
+            size=f"{len(short)}x{LENGTH}",
+            run=lambda: softmax_kernels.softmax(short, soft),
+            results=(soft,),
+        ),
+        Case(
+            name="cross-entropy + gradient",
+            size=f"{ROWS}x{WORDS}",
+            run=entropy,
+            results=(losses[0], grad),
+        ),
+        Case(
+            name="layer norm",
+            size=thin,
+            run=lambda: norm(x, weight, bias, 1e-5, out, mean, scale),
+            results=(out, mean, scale),
+        ),
+        Case(
+            name="layer norm, backward",
+            size=thin,
+            run=lambda: grads(x, out, weight, mean, scale, dx, dw, db),
+            results=(dx, dw, db),
+        ),
+        Case(
+            name="embedding, backward",
+            size=f"{ROWS} of {WORDS}x{WIDTH}",
+            run=lambda: embedding_kernels.add_rows(ids, x, table),
+            results=(table,),
+        ),
+        _tile(tile),
+        _in_place("attention: p again", attention_kernels.probabilities, tile, logs),
+        _in_place("attention: (d - s) p", attention_kernels.pull, tile, p, logs),
+    ]
+
+
+def _tile(tile: Array) -> Case:
+    own, ones = tile.copy(), np.ones(tile.shape[1], np.float32)
+    log = np.empty(len(tile), np.float32)
+
+    def run() -> None:
+        np.copyto(own, tile)
+        attention_kernels.exponentials(own, ones, log)
+
+    size = "x".join(map(str, tile.shape))
+    return Case(name="attention: exp, sums", size=size, run=run, results=(log,))
+
+
+def apart(case: Case) -> str:
+    """Say how far the two sets are apart, of the largest number of a result."""
+    found = []
+    for name in ("numpy", "fast"):
+        pp.set_kernels(name)  # type: ignore[arg-type]  # two of its names
+        case.reset()
+        case.run()
+        found.append([array.copy() for array in case.results])
+    if all(np.array_equal(a, b) for a, b in zip(*found, strict=True)):
+        return "none"
+    far = max(
+        float(np.abs(a.astype(np.float64) - b).max() / np.abs(b).max())
+        for a, b in zip(*found, strict=True)
+    )
+    return f"{far:.0e}"
+
+
+def measure(case: Case, *, num_rounds: int) -> tuple[float, float]:
+    """Return the median seconds of a call in both sets."""
+
+    def call(name: str) -> Callable[[], None]:
+        def run() -> None:
+            pp.set_kernels(name)  # type: ignore[arg-type]  # costs a microsecond
+            case.run()
+
+        return run
+
+    once = interleave({"numpy": call("numpy")}, num_rounds=1, num_calls=1)["numpy"][0]
+    num_calls = max(1, min(1000, round(0.02 / once)))
+    both = {name: call(name) for name in ("numpy", "fast")}
+    seconds = interleave(both, num_rounds=num_rounds, num_calls=num_calls)
+    return statistics.median(seconds["numpy"]), statistics.median(seconds["fast"])
+
+
+def main(
+    rounds: int = typer.Option(7, help="Timings of each kernel in each set."),
+) -> None:
+    """Time every kernel in NumPy and compiled, and compare the results."""
+    chosen = pp.set_kernels("fast")
+    print(f"{environment()}, {chosen}; {blas_variables()}")
+    print(
+        f"{chosen.num_compiled} loops compiled and {chosen.num_cached} found in "
+        f"{chosen.seconds:.1f} s\n"
+    )
+    print("| kernel | float32 | numpy us | fast us | speed | apart |")
+    print("|---|---|---|---|---|---|")
+    with threadpool_limits(1):
+        for case in cases():
+            far = apart(case)
+            plain, fast = measure(case, num_rounds=rounds)
+            print(
+                f"| {case.name} | {case.size} | {plain * 1e6:.1f} | {fast * 1e6:.1f} "
+                f"| {plain / fast:.1f}x | {far} |",
+                flush=True,
+            )
+    pp.set_kernels("numpy")
