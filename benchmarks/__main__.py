@@ -5,8 +5,10 @@ import typer
 from benchmarks import (
     against_torch,
     cable,
+    checkpoint,
     exchange,
     kernels,
+    kills,
     memory,
     same_bits,
     step,
@@ -21,6 +23,8 @@ app.command("exchange")(exchange.main)
 app.command("cable")(cable.main)
 app.command("kernels")(kernels.main)
 app.command("memory")(memory.main)
+app.command("checkpoint")(checkpoint.main)
+app.command("kills")(kills.main)
 app.command("same-bits")(same_bits.main)
 
 

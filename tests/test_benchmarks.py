@@ -7,6 +7,7 @@ import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,3 +244,20 @@ def test_a_cable_is_told_by_bytes_and_ratios() -> None:
     cells = line(way, mbit=8, reference_s=3.0, default_bytes=0.0).split()
 
     assert cells == ["update", "2000.0", "1000.0", "1.0", "1.0", "2.00x", "1.50x"]
+
+
+@ON_LINUX
+def test_checkpoints_are_saved_and_loaded_beside_dd(tmp_path: Path) -> None:
+    words = ["checkpoint", "--mib", "4", "--rounds", "1", "--folder", str(tmp_path)]
+    answer = CliRunner().invoke(app, words)
+    assert answer.exit_code == 0, answer.output
+    assert "of dd's" in answer.output
+    assert "of read's" in answer.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow  # a world that is killed
+def test_a_run_that_is_killed_loses_no_checkpoint() -> None:
+    answer = CliRunner().invoke(app, ["kills", "--times", "1", "--seed", "3"])
+    assert answer.exit_code == 0, answer.output
+    assert "1 kills, 0 checkpoints lost" in answer.output
