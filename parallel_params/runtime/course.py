@@ -143,7 +143,7 @@ class Course:
         rates: list[tuple[float, ...]] = []
         if error is None:
             try:
-                rates = [each.rates(self.num_steps) for each in self._optimizers]
+                rates = [each.rates(each.num_steps) for each in self._optimizers]
             except Exception as raised:
                 error = raised
         total = self.exchange(call, own, error, rates)
@@ -163,8 +163,9 @@ class Course:
             self.num_skipped += 1
         else:
             self.num_steps += 1
+            steps = [each.num_steps + 1 for each in self._optimizers]
             self._step.update(
-                step=self.num_steps, rates=rates, scale=scale, factors=decision.factors
+                steps=steps, rates=rates, scale=scale, factors=decision.factors
             )
             self._advance()
         self._adapt(is_finite=decision.non_finite is None)

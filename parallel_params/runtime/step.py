@@ -152,12 +152,17 @@ class Step:
         return decision
 
     def update(
-        self, *, step: int, rates: Rates, scale: float, factors: Mapping[object, float]
+        self,
+        *,
+        steps: Sequence[int],
+        rates: Rates,
+        scale: float,
+        factors: Mapping[object, float],
     ) -> None:
         """Update what is this rank's, and let everybody have it.
 
         Args:
-            step: 1 for the first step.
+            steps: of every optimizer; 1 for its first.
             rates: of every optimizer.
             scale: the mean gradients are this times the reduced ones.
             factors: of clipping, by the verdict's keys.
@@ -177,7 +182,7 @@ class Step:
                     moves
                     for stepper in rounds.steppers
                     for moves in stepper.moves(
-                        step=step,
+                        step=steps[stepper.arena.bucket.optimizer],
                         rates=rates[stepper.arena.bucket.optimizer],
                         scale_of=self._scale_of(stepper.arena, scale, factors),
                         nodes=rounds.nodes,
@@ -188,7 +193,7 @@ class Step:
             arena = exchange.arena
             if not exchange.stepper.is_in_rounds:
                 exchange.stepper.apply(
-                    step=step,
+                    step=steps[arena.bucket.optimizer],
                     rates=rates[arena.bucket.optimizer],
                     scale_of=self._scale_of(arena, scale, factors),
                 )

@@ -130,6 +130,25 @@ def test_other_rules_and_unmoved_weights_evaluate_with_the_weights() -> None:
     run_threads(2, body)
 
 
+def test_an_optimizer_counts_its_own_steps_beside_one_that_has_taken_some() -> None:
+    """Else the average would begin as the third of three, from zeros."""
+
+    def body(comm: Communicator) -> None:
+        net = nn.Dense(1, 1, "zeros", "zeros")
+        assert net.bias is not None
+        used = optim.SGD([net.bias], 1.0)
+        for _ in range(2):
+            used((nn.Parameter(np.ones(1, np.float32)).value(),))
+        ema = optim.EMA(optim.SGD([net.weight], 1.0), 0.5)
+        with ParameterManager(net, [used, ema], comm=comm) as manager:
+            for _ in range(2):
+                manager.update({"weight": np.ones((1, 1), np.float32)})
+            with manager.evaluation():
+                assert net.weight.item() == -1.5
+
+    run_threads(2, body)
+
+
 def test_a_step_while_evaluating_is_refused_on_all_ranks() -> None:
     def body(comm: Communicator) -> str:
         net = nn.Dense(3, 2)
