@@ -76,6 +76,8 @@ def check_rule(
     if unknown:
         raise ValueError(f"there is no law {unknown[0]!r}; the laws are {list(LAWS)}")
     numbers = range(num_cases) if cases is None else cases
+    if shapes is not None and not len(shapes):
+        raise ValueError("no shape to try: give one or more, or leave shapes out")
     if not len(numbers):
         raise ValueError("no case to try: give num_cases of 1 or more, or cases")
     found = list(_broken(rule, names, numbers, seed, shapes))

@@ -55,8 +55,8 @@ class Trainee:
 
     def rate_of(self, step: int) -> float:
         """Give the rate of a step, 1 for the first, after the scores so far."""
-        plateaus = self.movers.plateaus
-        return plateaus[-1](step - 1) if plateaus else self.rates[step - 1]
+        plateau = self.movers.plateau
+        return self.rates[step - 1] if plateau is None else plateau(step - 1)
 
 
 def job_plan(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Plan:

@@ -69,10 +69,12 @@ class Movers:
     Attributes:
         optimizers: over disjoint parameters, all of them together.
         plateaus: schedules that must be told every test score.
+        plateau: that of `optim.lr`, if it is one.
     """
 
     optimizers: tuple[Optimizer, ...]
     plateaus: tuple[Plateau, ...]
+    plateau: Plateau | None
 
     def snapshot(self) -> list[object]:
         """Return what `restore` needs, as JSON values."""
@@ -88,7 +90,7 @@ class Movers:
         Raises:
             CheckpointError: it is something else.
         """
-        states = [] if saved is None else saved
+        states = [] if saved is None or not self.plateaus else saved
         if not isinstance(states, list) or len(states) not in (0, len(self.plateaus)):
             raise CheckpointError(
                 f"{where}: expected the states of {len(self.plateaus)} plateaus, found "
@@ -118,6 +120,7 @@ def make_optimizers(
     """
     _check_matches(optim.group, parameters)
     rates = _Rates(optim, num_steps, mode)
+    main = rates.of(optim.lr)
     made: list[Optimizer] = []
     if isinstance(optim, MuonOptim | SoapOptim):
         matrices = [p for p in parameters if is_matrix(p)]
@@ -129,15 +132,19 @@ def make_optimizers(
                     'none; "adamw" moves parameters of any shape'
                 ]
             )
-        made.append(_make(optim, matrices, rates, optim.lr))
+        made.append(_make(optim, matrices, rates, main))
         if others:
             made.append(_adamw(optim, others, rates))
     else:
-        made.append(_make(optim, parameters, rates, optim.lr))
+        made.append(_make(optim, parameters, rates, main))
     if optim.ema.kind != "none":
         decay = optim.ema.decay if optim.ema.kind == "exponential" else None
         made = [optimizers.EMA(each, decay, optim.ema.start) for each in made]
-    return Movers(optimizers=tuple(made), plateaus=tuple(rates.plateaus))
+    return Movers(
+        optimizers=tuple(made),
+        plateaus=tuple(rates.plateaus),
+        plateau=main if isinstance(main, Plateau) else None,
+    )
 
 
 class _Rates:
@@ -168,9 +175,13 @@ class _Rates:
 
 
 def _make(
-    optim: Optim, parameters: Sequence[Parameter], rates: _Rates, lr: float
+    optim: Optim, parameters: Sequence[Parameter], rates: _Rates, main: object
 ) -> Optimizer:
-    """Make the optimizer that a table names, on parameters that it can move."""
+    """Make the optimizer that a table names, on parameters that it can move.
+
+    Raises:
+        ConfigError: two settings contradict each other.
+    """
     numbers = {
         _RENAMED.get((optim.name, field.name), field.name): getattr(optim, field.name)
         for field in fields(optim)
@@ -189,8 +200,11 @@ def _make(
     }
     if optim.name == "adafactor":
         numbers["relative_step"] = False
-    params = _groups(optim, parameters, rates, lr, optim.weight_decay)
-    made = _CLASSES[optim.name](params, learning_rate=rates.of(lr), **numbers)
+    params = _groups(optim, parameters, rates, optim.lr, optim.weight_decay)
+    try:
+        made = _CLASSES[optim.name](params, learning_rate=main, **numbers)
+    except ValueError as error:
+        raise ConfigError([f"optim: {error}"]) from error
     return optimizers.LARS(made, **lars) if isinstance(optim, LarsOptim) else made
 
 

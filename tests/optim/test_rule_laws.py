@@ -274,5 +274,7 @@ def test_what_is_no_rule_is_refused(wrong: object) -> None:
 def test_unknown_laws_and_no_cases_are_refused() -> None:
     with pytest.raises(ValueError, match="no law 'gravity'; the laws are"):
         check_rule(optim.SgdRule(), laws=["gravity"])
+    with pytest.raises(ValueError, match="no shape to try"):
+        check_rule(optim.SgdRule(), shapes=[])
     with pytest.raises(ValueError, match="no case to try"):
         check_rule(optim.SgdRule(), num_cases=0)

@@ -23,6 +23,7 @@ from parallel_params.train.result import TrainResult
 
 DIGITS = Path(__file__).parents[2] / "configs" / "digits.toml"
 NUM_STEPS = 8
+OPTIM: TypeAdapter[Optim] = TypeAdapter(Optim)
 
 
 def choices(key: str) -> list[str]:
@@ -39,7 +40,7 @@ def parameters() -> list[Parameter]:
 
 
 def movers(table: dict[str, Any], on: Sequence[Parameter] | None = None) -> Movers:
-    read: Optim = TypeAdapter(Optim).validate_python({"lr": 0.1, **table})
+    read: Optim = OPTIM.validate_python({"lr": 0.1, **table})
     return make_optimizers(read, on or parameters(), num_steps=NUM_STEPS, mode="min")
 
 
@@ -207,6 +208,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "milestones": (
         {"schedule": {"kind": "multi-step", "milestones": [4, 2]}},
         r"optim.schedule.milestones: milestones must be ascending, not \(4, 2\)",
+    ),
+    "two at once": (
+        {"name": "adam", "amsgrad": True, "use_nesterov": True},
+        "optim: Adam takes use_nesterov or use_amsgrad, not both",
+    ),
+    "steps of rprop": (
+        {"name": "rprop", "least_step": 60.0},
+        "optim: step_sizes must be ascending",
     ),
     "schedule of a group": (
         {"group": [{"match": "*", "schedule": {"kind": "linear", "warmup": 9}}]},

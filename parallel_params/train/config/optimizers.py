@@ -18,6 +18,7 @@ from parallel_params.train.config.limits import (
     MaybeBeta,
     NotNegative,
     NotPositive,
+    NumIterations,
     Positive,
 )
 from parallel_params.train.config.optim_common import CommonOptim
@@ -251,8 +252,8 @@ class MuonOptim(CommonOptim):
     """Share of the average of gradients that is kept."""
     nesterov: bool = True
     """Look ahead along the average."""
-    ns_steps: Count = 5
-    """Iterations of Newton-Schulz, at most 99."""
+    ns_steps: NumIterations = 5
+    """Iterations of Newton-Schulz."""
     adjust_lr: Literal["original", "match_rms_adamw"] = "original"
     """How the rate depends on the shape; the latter lets AdamW's lr be kept."""
     others: OthersOptim = OthersOptim()
