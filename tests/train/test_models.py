@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from parallel_params import nn
 from parallel_params.comm.local import run_threads, solo
@@ -213,8 +214,9 @@ def convnet(*words: str) -> Job:
 
 
 def test_a_convnet_has_the_same_bits_on_any_world() -> None:
+    words = ("model.dropout=0.2", "model.norm=batch")
     hashes = {
-        run(convnet("model.dropout=0.2", f"parallel.level={level}"), size).weights_hash
+        run(convnet(*words, f"parallel.level={level}"), size).weights_hash
         for size, level in ((1, 0), (2, 2), (4, 3))
     }
     assert len(hashes) == 1
@@ -231,6 +233,14 @@ def test_a_convnet_takes_flat_pictures_and_such_with_channels() -> None:
     for shape, said in (((5,), "shape"), ((2, 2), "halved 2 times")):
         with pytest.raises(ConfigError, match=said):
             build_model(model, Interface(sample_shape=shape, num_outputs=3), seed=1)
+
+
+def test_the_moving_statistics_of_a_norm_are_kept_with_the_weights() -> None:
+    folder = run(convnet("model.norm=batch"), 2).folder
+    model = load_file(folder / "model.safetensors")
+    (means,) = (model[name] for name in model if name == "2.moving_mean")
+    assert means.shape == (4,)
+    assert means.any()
 
 
 def test_first_weights_are_a_function_of_the_seed() -> None:

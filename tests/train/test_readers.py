@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ from parallel_params.train.data.arrays import load_npy
 from parallel_params.train.data.sampler import WHOLE, Share
 from parallel_params.train.data.samples import Samples
 from parallel_params.train.data.tables import load_csv
-from parallel_params.train.data.texts import hold_out, load_text, load_tokens
+from parallel_params.train.data.texts import (
+    hold_out,
+    load_text,
+    load_tokens,
+    load_topics,
+)
 from parallel_params.train.data.wine import PACKAGED, load_wine
 from parallel_params.train.data.words import Words
 
@@ -263,6 +269,14 @@ def test_texts_that_are_none_are_refused() -> None:
         Path("t.txt").write_bytes(content)
         with pytest.raises(DataError, match=said):
             load_text("t.txt", context=4, test_path=None, test_share=0.5)
+
+
+def test_the_language_reference_is_that_of_the_running_python() -> None:
+    words = load_topics(context=128)
+    assert words.facts["python"] == platform.python_version()
+    assert len(str(words.facts["sha256"])) == 64
+    assert len(words.train) > 5 * len(words.test) > 5 * 10_000
+    assert "Python" in words.spell(words.train.tolist())
 
 
 def test_no_paragraph_is_both_learned_from_and_tested_on() -> None:

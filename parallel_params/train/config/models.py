@@ -43,6 +43,8 @@ class ConvnetModel:
     """Width of each hidden layer behind the last convolution."""
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu"
     """What stands behind a convolution, and between two layers."""
+    norm: Literal["none", "batch"] = "none"
+    """Is a channel brought to mean 0 and deviation 1 over a grain, behind each."""
     dropout: Dropped = 0.0
     """Chance of what enters the dense layers to become zero while training."""
 

@@ -36,14 +36,7 @@ def build_convnet(model: ConvnetModel, interface: Interface) -> nn.SequentialCel
     law = FIRST_WEIGHTS[model.activation]
     cells: list[nn.Cell] = [Picture((channels, height, width))]
     for before, behind in itertools.pairwise((channels, *model.channels)):
-        cells += [
-            nn.Conv2d(
-                before, behind, model.kernel,
-                has_bias=True, weight_init=law, bias_init="zeros",
-            ),
-            _activation(model.activation),
-            nn.MaxPool2d(2, stride=2),
-        ]  # fmt: skip
+        cells += _convolution(model, before, behind)
         height, width = height // 2, width // 2
     if not height * width:
         problem = (
@@ -62,6 +55,24 @@ def build_convnet(model: ConvnetModel, interface: Interface) -> nn.SequentialCel
     return nn.SequentialCell(
         [*cells, nn.Dense(widths[-1], interface.num_outputs, law, "zeros")]
     )
+
+
+def _convolution(model: ConvnetModel, before: int, behind: int) -> list[nn.Cell]:
+    """Build a convolution, what stands behind it, and a pool that halves."""
+    law, is_normed = FIRST_WEIGHTS[model.activation], model.norm == "batch"
+    cells: list[nn.Cell] = [
+        nn.Conv2d(
+            before,
+            behind,
+            model.kernel,
+            has_bias=not is_normed,  # the norm has one
+            weight_init=law,
+            bias_init="zeros",
+        )
+    ]
+    if is_normed:
+        cells.append(nn.BatchNorm2d(behind))
+    return [*cells, _activation(model.activation), nn.MaxPool2d(2, stride=2)]
 
 
 def _activation(name: str) -> nn.Cell:
