@@ -153,6 +153,8 @@ class Journal:
         """
         if not self._folder.is_writer:
             return
+        # First of all: whatever comes after can be made again from it.
+        self._folder.write_bytes("model.safetensors", weights)
         baselines = self._task.baselines()
         summary = {
             **dataclasses.asdict(result),
@@ -162,7 +164,6 @@ class Journal:
             "baselines": {each.name: each.score for each in baselines},
         }
         page = self._page(result, evaluation, baselines, traffic)
-        self._folder.write_bytes("model.safetensors", weights)
         self._folder.write_json("result.json", summary)
         self._folder.write_text("report.html", page)
         label = self._task.metric.label

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from parallel_params.train.data.samples import Samples
 
 _MOST_FEATURES = 1000
-_MOST_ELEMENTS = 2**25
+_MOST_ELEMENTS = 2**23
 
 
 def is_small(samples: Samples) -> bool:

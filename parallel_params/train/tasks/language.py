@@ -19,7 +19,7 @@ from parallel_params.train.tasks.task import Baseline, Exhibit, Metric
 # Numbers of one piece of outputs, at most.
 _MOST_OUTPUTS = 2**22
 # Beyond that, counting would take longer than it is worth.
-_MOST_COUNTED = 2**23
+_MOST_COUNTED = 2**21
 _ORDERS = {1: "unigram", 2: "bigram", 3: "trigram", 5: "5-gram"}
 # Of a run of words written as one number.
 _MOST_BITS = 62
