@@ -20,6 +20,15 @@ class PlanError(ParallelParamsError, ValueError):
     """
 
 
+class PlanOutdated(ParallelParamsError, RuntimeError):
+    """Flags of parameters were set that the manager's plan does not know yet.
+
+    Cause: `requires_grad`, `parallel_optimizer`, `layerwise_parallel` or `comm_fusion`
+    of a managed parameter was changed. Remedy: `manager.replan()` on all ranks before
+    the next step, or set the flag back. No weight has changed.
+    """
+
+
 class PlanMismatch(ParallelParamsError, RuntimeError):
     """The ranks did not build the same model, optimizer, policy or mesh.
 

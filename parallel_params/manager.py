@@ -11,7 +11,6 @@ from types import TracebackType
 import numpy as np
 
 from parallel_params.checkpoint.managing import ManagerCheckpoints
-from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.ledger import Ledger
 from parallel_params.comm.protocol import Communicator
 from parallel_params.comm.world import init
@@ -23,21 +22,14 @@ from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Policy
 from parallel_params.runtime.backward import LossFunction, Total
-from parallel_params.runtime.build import Runtime, build_runtime
-from parallel_params.runtime.course import Course
+from parallel_params.runtime.beginning import first_plan
+from parallel_params.runtime.build import build_runtime
+from parallel_params.runtime.course import Course, first_starts
+from parallel_params.runtime.edits import Edits
 from parallel_params.runtime.foreign import check_gradients, fill_views
-from parallel_params.runtime.nodes import mesh_on_nodes
-from parallel_params.runtime.opening import open_node, plan_for
-from parallel_params.runtime.specs import (
-    check_optimizers,
-    collect_aliases,
-    collect_parameters,
-    make_specs,
-)
+from parallel_params.runtime.opening import open_node
+from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.start import (
-    agree_on_kernels,
-    agree_on_optimizers,
-    agree_on_plan,
     equalise_start,
 )
 from parallel_params.tensor.tape import Array
@@ -86,30 +78,24 @@ class ParameterManager(ManagerCheckpoints):
     ) -> None:
         self._is_own_comm = comm is None
         self.comm = Ledger(comm if comm is not None else init())
-        mesh = mesh_on_nodes(mesh, self.comm)
-        error: Exception | None = None
-        try:
-            optimizers = check_optimizers(optimizer)
-            self._parameters = collect_parameters(net)
-            specs = make_specs(self._parameters, optimizers, collect_aliases(net))
-            plan = plan_for(specs, policy, mesh, self.comm.size)
-        except Exception as raised:
-            error = raised
-        agree_ok(self.comm, error)
-        agree_on_plan(self.comm, plan)
-        agree_on_kernels(self.comm)
-        agree_on_optimizers(self.comm, optimizers, plan)
+        self._policy = policy if policy is not None else Policy()
+        plan, self._parameters, self._aliases, optimizers = first_plan(
+            self.comm, net, optimizer, self._policy, mesh
+        )
+        self._optimizers = optimizers
         self.plan, groups, roles, node, self.note = open_node(plan, self.comm)
         self.start_differences = equalise_start(
             self.plan, self.comm, groups, self._parameters
         )
+        starts, opened = first_starts(optimizers), (groups, roles, node)
         self._runtime: Runtime | None = build_runtime(
-            self.plan, self.comm, self._parameters, optimizers, (groups, roles, node)
+            self.plan, self.comm, self._parameters, optimizers, opened, starts
         )
         self._runtime.backward.axes = axes_of(net)
         for each in optimizers:
             each.adopt("ParameterManager")
-        self._course = Course(self.plan, self.comm, self._runtime, optimizers)
+        self._course = Course(self.plan, self.comm, self._runtime, optimizers, starts)
+        self._edits = Edits(self._parameters)
 
     def step(self, loss_fn: LossFunction, *batch: object) -> Tensor:
         """Take one optimizer step on the mean loss over the global batch.
@@ -185,18 +171,7 @@ class ParameterManager(ManagerCheckpoints):
         whole = runtime.whole_buffers()
         own, error = self._run_backward(loss_fn, batch, 1.0, whole)
         total = self._course.exchange("value_and_grad", own, error)
-        buffers = iter(whole)
-        gradients: dict[str, Array] = {}
-        for arena in runtime.arenas:
-            if arena.bucket.is_trainable:
-                is_streamed = arena.role.is_streamed
-                buffer = next(buffers) if is_streamed else arena.gradient
-                if own.weight:
-                    np.multiply(
-                        buffer, np.asarray(1 / own.weight, buffer.dtype), buffer
-                    )
-                names = [extent.name for extent in arena.bucket.extents]
-                gradients.update(zip(names, arena.views(buffer), strict=True))
+        gradients = runtime.mean_gradients(whole, own.weight)
         mean = total.loss / total.weight if total.weight else float("nan")
         return Tensor.wrap(np.asarray(mean)), gradients
 
@@ -217,19 +192,12 @@ class ParameterManager(ManagerCheckpoints):
         Collective: all ranks.
         """
         runtime = self._open
-        trained = {
-            extent.name: parameter
-            for arena in runtime.arenas
-            if arena.bucket.is_trainable
-            for extent, parameter in zip(
-                arena.bucket.extents, arena.parameters, strict=True
-            )
-        }
-        error: Exception | None = None
+        trained = runtime.trained_parameters
+        error: Exception | None = self._edits.problem()
         arrays: dict[str, Array] = {}
         factor = self._course.pending_factor
         try:
-            arrays = check_gradients(gradients, trained)
+            arrays = check_gradients(gradients, trained) if error is None else {}
             if factor != 1.0:
                 arrays = {name: array * factor for name, array in arrays.items()}
         except Exception as raised:
@@ -249,9 +217,11 @@ class ParameterManager(ManagerCheckpoints):
         """
         if self._runtime is not None:
             self._runtime.gatherer.gather_all()
-        runtime = self._release()
-        if runtime is not None:
-            runtime.close()
+            node, groups = self._runtime.node, self._runtime.groups
+            self._release()
+            # No view of the windows is ours any more.
+            node.close()
+            groups.close()
             if self._is_own_comm:
                 self.comm.close()
 
@@ -270,11 +240,11 @@ class ParameterManager(ManagerCheckpoints):
             # The other ranks may be anywhere: freeing communicators could hang.
             self._release()
 
-    def _release(self) -> Runtime | None:
+    def _release(self) -> None:
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             runtime.release()
-        return runtime
+            self._course.stop()
 
     def _run_backward(
         self,
@@ -284,6 +254,9 @@ class ParameterManager(ManagerCheckpoints):
         whole: Sequence[Array] | None = None,
     ) -> tuple[Total, Exception | None]:
         """Return what this rank's grains came to, or what went wrong."""
+        outdated = self._edits.problem()
+        if outdated is not None:
+            loss_fn = _raising(outdated)  # the other ranks are waiting
         try:
             scope = ("step", self.num_steps)
             own = self._open.backward.run(
@@ -292,5 +265,12 @@ class ParameterManager(ManagerCheckpoints):
         except ManagerClosed:
             raise
         except Exception as raised:
-            return Total(), raised
-        return own, None
+            return Total(), outdated or raised
+        return own, outdated
+
+
+def _raising(error: Exception) -> LossFunction:
+    def fail(*_: object) -> Tensor:
+        raise error
+
+    return fail

@@ -18,8 +18,8 @@ from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointNotSaved
 from parallel_params.plan.codec import encode
 from parallel_params.plan.plan import Plan
-from parallel_params.runtime.build import Runtime
 from parallel_params.runtime.course import Course
+from parallel_params.runtime.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from parallel_params.plan.interval import Interval
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
-from parallel_params.runtime.build import Runtime
 from parallel_params.runtime.course import Course
+from parallel_params.runtime.runtime import Runtime
 from parallel_params.tensor.tape import Array
 
 
@@ -100,7 +100,7 @@ def load_into(
     Collective: all ranks.
     """
     error: Exception | None = None
-    ready = _Ready(pairs=[], notes=[], restored=None)
+    ready = _Ready(pairs=[], notes=[], anew=frozenset(), restored=None)
     try:
         ready = _check(reader, plan, comm.rank, runtime.arenas, course, wishes)
     except Exception as raised:
@@ -109,7 +109,7 @@ def load_into(
     num_bytes = _fill(reader, comm, runtime, ready.pairs)
     _finish(runtime, {part.key for part, _ in ready.pairs})
     if ready.restored is not None:
-        ready.restored.apply(course)
+        ready.restored.apply(course, ready.anew)
     return Loaded(
         path=reader.folder,
         manifest=reader.manifest,
@@ -125,11 +125,13 @@ class _Ready:
     Attributes:
         pairs: what is to be filled, and from where.
         notes: for a person.
+        anew: parameters whose optimizer state begins now.
         restored: counts and rates, unless only weights are wanted.
     """
 
     pairs: list[tuple[LivePart, tuple[Stored, ...]]]
     notes: list[str]
+    anew: frozenset[str]
     restored: Restored | None
 
 
@@ -160,7 +162,8 @@ def _check(
         for part, sources in pairs:
             for stored in sources:
                 reader.check(stored, part.interval)
-    return _Ready(pairs=pairs, notes=notes, restored=restored)
+    anew = frozenset(key.name for key, found in matches.sources.items() if not found)
+    return _Ready(pairs=pairs, notes=notes, anew=anew, restored=restored)
 
 
 def _pairs(

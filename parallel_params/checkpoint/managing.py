@@ -10,10 +10,10 @@ from parallel_params.checkpoint.folder import find_newest
 from parallel_params.checkpoint.loading import Loaded, Wishes, load_into, open_for_all
 from parallel_params.checkpoint.matching import Layerwise
 from parallel_params.checkpoint.saving import Draft
-from parallel_params.runtime.facts import ManagerFacts
+from parallel_params.runtime.replan import Replannable
 
 
-class ManagerCheckpoints(ManagerFacts):
+class ManagerCheckpoints(Replannable):
     """Saves and loads weights, optimizer state and all that a run goes on with."""
 
     def save(
@@ -92,7 +92,11 @@ class ManagerCheckpoints(ManagerFacts):
         wishes = Wishes(
             weights_only=weights_only, is_strict=strict, layerwise=layerwise
         )
-        return load_into(reader, self.plan, self.comm, runtime, self._course, wishes)
+        starts = dict(self._course.starts)
+        loaded = load_into(reader, self.plan, self.comm, runtime, self._course, wishes)
+        if self._course.starts != starts:
+            self._rewire()
+        return loaded
 
     def begin_save(
         self, target: Path, remarks: Remarks, *, files: Files, serial: int

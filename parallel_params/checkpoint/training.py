@@ -4,7 +4,7 @@ Everything here is small, equal on all ranks, and JSON. The position in schedule
 random streams follows from the number of steps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,15 @@ from parallel_params.plan.record import Record
 from parallel_params.runtime.course import Course
 from parallel_params.tensor.random import get_position, set_position
 
-_FIELDS = ("num_steps", "num_skipped", "num_good", "loss_scale", "random", "optimizers")
+_FIELDS = (
+    "num_steps",
+    "num_skipped",
+    "num_good",
+    "loss_scale",
+    "starts",
+    "random",
+    "optimizers",
+)
 
 
 def capture(course: Course) -> dict[str, object]:
@@ -26,6 +34,7 @@ def capture(course: Course) -> dict[str, object]:
         "num_skipped": course.num_skipped,
         "num_good": course.num_good,
         "loss_scale": course.loss_scale,
+        "starts": dict(course.starts),
         "random": {"seed": seed, "num_drawn": num_drawn},
         "optimizers": [
             {
@@ -70,12 +79,14 @@ class Restored:
                 for key in ("num_steps", "num_skipped", "num_good")
             }
             self._loss_scale = record.real("loss_scale")
+            starts = record.mapping("starts")
+            each = Record(starts, f"{where}: training.starts", tuple(starts))
+            most = self._counts["num_steps"]
+            self._starts = {name: _at_most(each, name, most) for name in starts}
             position = record.record("random", ("seed", "num_drawn"))
             self._position = _count(position, "seed"), _count(position, "num_drawn")
             saved = record.records("optimizers", ("kind", "numbers"))
-            self._numbers = [
-                (each.text("kind"), _reals(each, "numbers")) for each in saved
-            ]
+            self._numbers = [(o.text("kind"), _reals(o, "numbers")) for o in saved]
         except PlanError as error:
             raise CheckpointError(str(error)) from error
         if len(self._numbers) != len(optimizers):
@@ -86,9 +97,17 @@ class Restored:
         for (kind, numbers), optimizer in zip(self._numbers, optimizers, strict=True):
             self._compare(kind, numbers, optimizer)
 
-    def apply(self, course: Course) -> None:
-        """Let a course go on from here."""
-        course.restore(**self._counts, loss_scale=float(self._loss_scale))
+    def apply(self, course: Course, anew: Iterable[str] = ()) -> None:
+        """Let a course go on from here.
+
+        Args:
+            course: that will go on.
+            anew: parameters whose optimizer state begins now.
+        """
+        starts = self._starts | dict.fromkeys(anew, self._counts["num_steps"])
+        course.restore(
+            **self._counts, loss_scale=float(self._loss_scale), starts=starts
+        )
         for (_, numbers), optimizer in zip(
             self._numbers, course.optimizers, strict=True
         ):
@@ -127,6 +146,13 @@ def _count(record: Record, key: str) -> int:
     value = record.number(key)
     if value < 0:
         raise record.error(key, f"expected a number from 0, got {str(value)[:40]}")
+    return value
+
+
+def _at_most(record: Record, key: str, most: int) -> int:
+    value = record.number(key)
+    if value > most:
+        raise record.error(key, f"expected at most {most} steps, got {value}")
     return value
 
 

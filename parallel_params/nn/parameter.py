@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from parallel_params.nn.assigned import start_value
-from parallel_params.nn.settings import CLONED, ParamInfo, checked_bool
+from parallel_params.nn.settings import CLONED, LENT, ParamInfo, checked_bool
 from parallel_params.nn.storage import Storage
 from parallel_params.tensor import initializer as init_laws
 from parallel_params.tensor.initializer import Init, LazyTensor
@@ -245,7 +245,7 @@ def is_broadcast(parameter: Parameter) -> bool:
 def _state(parameter: Parameter) -> dict[str, object]:
     """Return settings and user attributes, after the values have been made."""
     assert parameter._array is not None, "looking makes the values of a lazy parameter"
-    return {k: v for k, v in vars(parameter).items() if k != "_is_bound"}
+    return {k: v for k, v in vars(parameter).items() if k not in ("_is_bound", *LENT)}
 
 
 def _restored(

@@ -76,7 +76,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
 }
 
 
-# What a plan is computed from: fixed as long as a manager executes that plan.
+# What a plan is computed from: a manager has to know when it changes.
 COMPILED = frozenset(
     {"requires_grad", "layerwise_parallel", "parallel_optimizer", "comm_fusion"}
 )
@@ -93,6 +93,9 @@ CLONED = (
     "unique",
     "init",
 )
+
+# What a manager lends a parameter: it ends with the manager, and no copy has it.
+LENT = ("_fetch", "_outline", "_write", "_on_edit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,8 @@ class Settings:
 
     _name: str = DEFAULT_NAME
     _is_bound: bool = False  # does a manager hold the storage?
+    # Of a parameter with a manager: tells it that a flag was set.
+    _on_edit: "Callable[[], None] | None" = None
     _requires_grad: bool = True
 
     def __init__(self, name: str | None) -> None:
@@ -149,13 +154,9 @@ class Settings:
             value = check(name, value)
         elif not hasattr(type(self), name) and name not in self.__dict__:
             self._refuse_near_miss(name)
-        if name in COMPILED and self._is_bound and value != getattr(self, name):
-            raise RuntimeError(
-                f"{name} of parameter {self.name!r} cannot be set to {value!r} now: a "
-                "ParameterManager has compiled it into its plan; set flags before, or "
-                "close that manager and make another"
-            )
         object.__setattr__(self, name, value)
+        if name in COMPILED and self._on_edit is not None:
+            self._on_edit()
 
     def _refuse_near_miss(self, name: str) -> None:
         """Raise AttributeError if `name` looks like a misspelt attribute."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parallel_params.nn.assigned import as_type_of, check_layout
-from parallel_params.nn.settings import Settings, checked_bool
+from parallel_params.nn.settings import LENT, Settings, checked_bool
 from parallel_params.plan.interval import Interval
 from parallel_params.tensor import tape
 from parallel_params.tensor.dtype import DType, dtype_of
@@ -187,6 +187,10 @@ class Storage(Settings, Tensor):
         _set(self, "_fetch", fetch)
         self._is_bound = True
 
+    def watch(self, on_edit: "Callable[[], None]") -> None:
+        """Have the manager told when a flag is set that its plan depends on."""
+        _set(self, "_on_edit", on_edit)
+
     def share(self, write: "Callable[[Storage, Array], None]") -> None:
         """Leave writing values to `write`, which knows who else has them."""
         _set(self, "_write", write)
@@ -199,11 +203,18 @@ class Storage(Settings, Tensor):
     def release(self) -> None:
         """End what `rebind` began: the storage stays, but nobody depends on it."""
         self._is_bound = False
-        for name in ("_fetch", "_outline", "_write"):
+        for name in LENT:
             _set(self, name, None)
 
+    def house(self, view: Array, *, is_shared: bool) -> None:
+        """Take a view of an arena as storage; read-only if others have it, too."""
+        if is_shared:
+            view.flags.writeable = False
+        self.settle(view)
+        self._is_bound = True
+
     def settle(self, array: Array) -> None:
-        """Take `array` as storage of this parameter's own, with the values in it."""
+        """Take `array` as storage, with the values in it."""
         _set(self, "_outline", None)
         _set(self, "_array", array)
 

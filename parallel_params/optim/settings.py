@@ -13,5 +13,7 @@ class Settings:
     """0 where none is wanted."""
     grad_centralization: bool = False
     """Always False so far; see `groups.py`."""
+    since: int = 0
+    """How many steps had been taken before the state of the parameter began."""
     is_adapted: bool = True
     """False where the optimizer's filter leaves a parameter out (`LARS`)."""

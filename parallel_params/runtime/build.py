@@ -3,11 +3,8 @@
 Everything is made here, once, in plan order; afterwards next to nothing is allocated.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.protocol import Communicator
@@ -15,7 +12,6 @@ from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.settings import Settings
 from parallel_params.plan.plan import Plan
-from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.backward import Backward
 from parallel_params.runtime.exchange import Exchange, make_flights, make_reducers
@@ -26,79 +22,13 @@ from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.runtime.reducer import Reducer
 from parallel_params.runtime.role import Role
 from parallel_params.runtime.rounds import make_rounds
+from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.statistics import Statistics
 from parallel_params.runtime.step import Step
 from parallel_params.runtime.stepper import Stepper
 from parallel_params.runtime.stream import Streams
 from parallel_params.runtime.verdict import Verdict
-from parallel_params.runtime.writes import Writes
 from parallel_params.tensor.tape import Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """What executes a plan on one rank.
-
-    Attributes:
-        arenas: of all buckets, frozen ones included, in plan order.
-        step: what follows a backward pass.
-        backward: fills the arenas, and reduces those that are streamed.
-        streams: the collectives during the last grain's backward.
-        gatherer: makes weights whole that are cut over nodes.
-        statistics: what follows the grains without a gradient.
-        node: the windows.
-        groups: the communicators.
-    """
-
-    arenas: tuple[Arena, ...]
-    step: Step
-    backward: Backward
-    streams: Streams
-    gatherer: Gatherer
-    statistics: Statistics
-    node: NodeMemory
-    groups: Groups
-
-    @contextmanager
-    def unsharded(self) -> Iterator[None]:
-        """Make all weights whole for a while; inside of itself it changes nothing.
-
-        Collective: all ranks.
-        """
-        is_outermost = not self.gatherer.is_whole
-        self.gatherer.gather_all()
-        try:
-            yield
-        finally:
-            if is_outermost:
-                self.gatherer.drop_all()
-
-    def whole_buffers(self) -> list[Array]:
-        """Return a new buffer [numel] for the gradient of every streamed bucket."""
-        return [
-            np.zeros(arena.bucket.numel, arena.dtype)
-            for arena in self.arenas
-            if arena.role.is_streamed
-        ]
-
-    def release(self) -> None:
-        """Let go of the parameters, which keep the values that this rank can see."""
-        for arena in self.arenas:
-            is_shared = arena.role.has_shared_weight or arena.role.is_gathered
-            for view, parameter in zip(
-                arena.views(arena.weight), arena.parameters, strict=True
-            ):
-                if is_shared:
-                    parameter.settle(view.copy())
-                parameter.release()
-
-    def close(self) -> None:
-        """Free windows and groups.
-
-        Collective: all ranks.
-        """
-        self.node.close()
-        self.groups.close()
 
 
 def build_runtime(
@@ -107,6 +37,7 @@ def build_runtime(
     parameters: Mapping[str, Parameter],
     optimizers: Sequence[Optimizer],
     opened: tuple[Groups, tuple[Role, ...], NodeMemory],
+    starts: Mapping[str, int],
 ) -> Runtime:
     """Allocate the arenas of a plan and move the parameters there.
 
@@ -116,6 +47,7 @@ def build_runtime(
         parameters: by name; their storage moves into the arenas.
         optimizers: their rules and settings, and the state they may have; not changed.
         opened: groups, roles and windows of the plan.
+        starts: see `Course`.
 
     Raises:
         RankFailed: a rank had no memory, or no values for a lazy parameter. All ranks
@@ -126,7 +58,8 @@ def build_runtime(
     groups, roles, node = opened
     error: Exception | None = None
     try:
-        arenas = _make_arenas(plan, roles, node, parameters, optimizers)
+        arenas = make_arenas(plan, roles, node, parameters)
+        load_state(arenas, optimizers)
         for arena in arenas:
             arena.load_weights()
     except Exception as raised:
@@ -140,31 +73,45 @@ def build_runtime(
     node.hand_over_weights()
     for arena in arenas:
         arena.refresh_master()
-    return _assemble(plan, comm, optimizers, arenas, node, groups)
+    settings = settings_of(optimizers, starts)
+    runtime = assemble(plan, comm, optimizers, settings, arenas, node, groups)
+    runtime.bind()
+    return runtime
 
 
-def _assemble(
+def settings_of(
+    optimizers: Sequence[Optimizer], starts: Mapping[str, int]
+) -> dict[str, Settings]:
+    """Return what the rules have to know of every parameter, by name."""
+    return {
+        p.name: replace(optimizer.settings(i), since=starts.get(p.name, 0))
+        for optimizer in optimizers
+        for i, p in enumerate(optimizer.parameters)
+    }
+
+
+def assemble(
     plan: Plan,
     comm: Communicator,
     optimizers: Sequence[Optimizer],
+    settings: Mapping[str, Settings],
     arenas: tuple[Arena, ...],
     node: NodeMemory,
     groups: Groups,
 ) -> Runtime:
-    """Wire this rank's part; nothing here communicates."""
+    """Wire this rank's part; nothing here communicates or touches a parameter."""
     flights = make_flights(plan, arenas)
     reducers = make_reducers(plan, arenas, flights)
-    step = _make_step(plan, comm, optimizers, arenas, reducers, node, flights, groups)
-    pairs = zip(arenas, reducers, strict=True)
-    cut = [pair for pair in pairs if pair[0].role.is_gathered]
-    gatherer = Gatherer([arena for arena, _ in cut], [r for _, r in cut], node)
-    gathered = [arena.bucket.index for arena, _ in cut]
+    step = _make_step(
+        plan, comm, optimizers, settings, arenas, reducers, node, flights, groups
+    )
+    gatherer = _make_gatherer(arenas, reducers, node)
+    gathered = [arena.bucket.index for arena in arenas if arena.role.is_gathered]
     trained = [arena for arena in arenas if arena.bucket.is_trainable]
     streamed = [arena for arena in trained if arena.role.is_streamed]
     rest = (gathered, gatherer, node, step.reduce_streamed, flights)
     streams, earlier = (Streams(each, *rest) for each in (streamed, []))
     statistics = Statistics(plan, comm, arenas, node)
-    _watch_writes(arenas, node)
     return Runtime(
         arenas=arenas,
         step=step,
@@ -185,21 +132,25 @@ def _assemble(
     )
 
 
+def _make_gatherer(
+    arenas: Sequence[Arena], reducers: Sequence[Reducer], node: NodeMemory
+) -> Gatherer:
+    pairs = zip(arenas, reducers, strict=True)
+    cut = [pair for pair in pairs if pair[0].role.is_gathered]
+    return Gatherer([arena for arena, _ in cut], [each for _, each in cut], node)
+
+
 def _make_step(
     plan: Plan,
     comm: Communicator,
     optimizers: Sequence[Optimizer],
+    settings: Mapping[str, Settings],
     arenas: Sequence[Arena],
     reducers: Sequence[Reducer],
     node: NodeMemory,
     flights: Flights,
     groups: Groups,
 ) -> Step:
-    settings = {
-        p.name: optimizer.settings(i)
-        for optimizer in optimizers
-        for i, p in enumerate(optimizer.parameters)
-    }
     exchanges = [
         Exchange(
             arena=arena,
@@ -217,15 +168,6 @@ def _make_step(
         verdict = Verdict(plan, comm, [e.arena for e in exchanges], settings)
     rounds = make_rounds(plan, comm, [e.stepper for e in exchanges], groups)
     return Step(plan, exchanges, node, flights, verdict, rounds)
-
-
-def _watch_writes(arenas: Sequence[Arena], node: NodeMemory) -> None:
-    """Let values that a user sets reach every copy, where there is more than one."""
-    writes = Writes(node)
-    for arena in arenas:
-        role = arena.role
-        if role.has_shared_weight or role.is_gathered or MASTER_WEIGHT in arena.state:
-            writes.watch(arena)
 
 
 def own_grains(plan: Plan) -> int:
@@ -249,14 +191,20 @@ def _stepper(
     )
 
 
-def _make_arenas(
+def make_arenas(
     plan: Plan,
     roles: Sequence[Role],
     node: NodeMemory,
     parameters: Mapping[str, Parameter],
-    optimizers: Sequence[Optimizer],
 ) -> tuple[Arena, ...]:
-    """Allocate every bucket's memory; take over what state the optimizers have."""
+    """Allocate every bucket's memory; the parameters stay where they are."""
+    return tuple(
+        Arena(role, node, parameters, num_grains=own_grains(plan)) for role in roles
+    )
+
+
+def load_state(arenas: Sequence[Arena], optimizers: Sequence[Optimizer]) -> None:
+    """Take over what state the optimizers have made before."""
     state: dict[str, dict[str, Array]] = {}
     for optimizer in optimizers:
         for slot in optimizer.allocated_state:
@@ -266,9 +214,5 @@ def _make_arenas(
                 for i, p in enumerate(optimizer.parameters)
                 if slot in optimizer.slots(i).names
             }
-    arenas = tuple(
-        Arena(role, node, parameters, num_grains=own_grains(plan)) for role in roles
-    )
     for arena in arenas:
         arena.load_state(state)
-    return arenas

@@ -6,11 +6,32 @@ from collections.abc import Mapping, Sequence
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import KernelsChanged
 from parallel_params.optim.optimizer import Optimizer
+from parallel_params.plan.guards import LossScale
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.backward import Total
-from parallel_params.runtime.build import Runtime
+from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.status import Call, Status
 from parallel_params.tensor.kernel_set import kernel_set
+
+
+def steps_before(optimizers: Sequence[Optimizer]) -> int:
+    """Return the steps taken before a manager adopts these optimizers."""
+    return max(optimizer.num_steps for optimizer in optimizers)
+
+
+def first_starts(optimizers: Sequence[Optimizer]) -> dict[str, int]:
+    """Return when the state of every parameter began, see `Course.starts`."""
+    return starts_of(optimizers, steps_before(optimizers))
+
+
+def starts_of(optimizers: Sequence[Optimizer], num_steps: int) -> dict[str, int]:
+    """Return the same for optimizers that are adopted after so many steps."""
+    return {
+        parameter.name: num_steps - optimizer.num_steps
+        for optimizer in optimizers
+        for parameter in optimizer.parameters
+        if optimizer.num_steps != num_steps
+    }
 
 
 class Course:
@@ -21,9 +42,12 @@ class Course:
         comm: all ranks.
         runtime: what executes it.
         optimizers: whose rates and counts these are.
+        starts: by parameter name, see the attribute; none is 0.
 
     Attributes:
         num_steps: taken, those of the optimizers before included.
+        starts: by parameter name, how many steps had been taken when its optimizer
+            state began: rules count from there.
         num_skipped: not taken because a gradient was not finite.
         loss_scale: factor on the loss of the next step.
         norms: of the last step's mean gradients, before clipping.
@@ -36,20 +60,37 @@ class Course:
         comm: Communicator,
         runtime: Runtime,
         optimizers: Sequence[Optimizer],
+        starts: Mapping[str, int],
     ) -> None:
         self._comm, self._step = comm, runtime.step
         self._statistics = runtime.statistics
         self._optimizers = tuple(optimizers)
         self._status = Status(comm)
         self._kernels = kernel_set()
-        self._scaling = plan.policy.scaling
-        self._num_good = 0
         self._pending_weight = 0.0
-        self.num_steps = max(optimizer.num_steps for optimizer in optimizers)
+        self.num_steps = steps_before(optimizers)
+        self.starts = dict(starts)
         self.num_skipped = 0
-        self.loss_scale = 1.0 if self._scaling is None else self._scaling.initial
         self.norms: Mapping[object, float] = {}
         self.is_evaluating = False
+        self._begin_scaling(plan.policy.scaling)
+
+    def follow(
+        self,
+        plan: Plan,
+        runtime: Runtime,
+        optimizers: Sequence[Optimizer],
+        starts: Mapping[str, int],
+    ) -> None:
+        """Go on under another plan: steps, skips and the loss scale are kept.
+
+        A loss scale that the new policy sets otherwise begins as it says.
+        """
+        self._step, self._statistics = runtime.step, runtime.statistics
+        self._optimizers = tuple(optimizers)
+        self.starts = dict(starts)
+        if plan.policy.scaling != self._scaling:
+            self._begin_scaling(plan.policy.scaling)
 
     @property
     def optimizers(self) -> tuple[Optimizer, ...]:
@@ -59,7 +100,7 @@ class Course:
     @property
     def has_pending(self) -> bool:
         """Whether gradients of earlier batches wait for the next step."""
-        return bool(self._pending_weight)
+        return self._step.is_accumulating
 
     @property
     def num_good(self) -> int:
@@ -67,11 +108,18 @@ class Course:
         return self._num_good
 
     def restore(
-        self, *, num_steps: int, num_skipped: int, num_good: int, loss_scale: float
+        self,
+        *,
+        num_steps: int,
+        num_skipped: int,
+        num_good: int,
+        loss_scale: float,
+        starts: Mapping[str, int],
     ) -> None:
         """Go on as after these steps; accumulated gradients are dropped."""
         self.num_steps, self.num_skipped = num_steps, num_skipped
         self._num_good, self.loss_scale = num_good, loss_scale
+        self.starts = dict(starts)
         self._pending_weight = 0.0
         self._step.forget()
 
@@ -79,6 +127,10 @@ class Course:
     def pending_factor(self) -> float:
         """What accumulated gradients were multiplied by; 1 if there are none."""
         return self.loss_scale if self._pending_weight else 1.0
+
+    def stop(self) -> None:
+        """Let go of what takes the steps; the counts stay."""
+        del self._step, self._statistics
 
     def exchange(
         self,
@@ -202,6 +254,10 @@ class Course:
                 "there are those to evaluate with, and are put back at its end. Leave "
                 "it first"
             )
+
+    def _begin_scaling(self, scaling: LossScale | None) -> None:
+        self._scaling, self._num_good = scaling, 0
+        self.loss_scale = 1.0 if scaling is None else scaling.initial
 
     def _adapt(self, *, is_finite: bool) -> None:
         """Move a dynamic loss scale; every rank knows the same and does the same."""

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from parallel_params.comm.protocol import Communicator
-from parallel_params.runtime.build import Runtime
 from parallel_params.runtime.course import Course
+from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.step import Step
 from parallel_params.tensor.tape import Array
 

@@ -8,11 +8,11 @@ from parallel_params.errors import ManagerClosed
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.text import format_bytes, format_count, format_table
-from parallel_params.runtime.build import Runtime
 from parallel_params.runtime.course import Course
 from parallel_params.runtime.evaluating import evaluating
 from parallel_params.runtime.grains import split_evenly
 from parallel_params.runtime.hashes import hash_of_all
+from parallel_params.runtime.runtime import Runtime
 
 
 class ManagerFacts:
@@ -30,6 +30,7 @@ class ManagerFacts:
     _parameters: dict[str, Parameter]
     _runtime: Runtime | None
     _course: Course
+    _is_unsharded = False
 
     @property
     def num_absent(self) -> dict[str, int]:
@@ -79,8 +80,12 @@ class ManagerFacts:
 
         Collective: all ranks.
         """
-        with self._open.unsharded():
-            yield
+        outer, self._is_unsharded = self._is_unsharded, True
+        try:
+            with self._open.unsharded():
+                yield
+        finally:
+            self._is_unsharded = outer
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:

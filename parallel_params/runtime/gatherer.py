@@ -54,6 +54,9 @@ class Gatherer:
         self.releases = find_releases(
             [[e.name for e in arena.bucket.extents] for arena in reversed(self._arenas)]
         )
+
+    def take_over(self) -> None:
+        """Keep the weights of the gathered buckets in parts from now on."""
         for arena in self._arenas:
             for parameter in arena.parameters:
                 parameter.reshard(self._fetch)

@@ -32,6 +32,16 @@ def check_optimizers(given: object) -> tuple[Optimizer, ...]:
         optimizer.check_adoptable()
     if not optimizers:
         raise PlanError("a ParameterManager needs an optimizer, and the list is empty")
+    check_disjoint(optimizers)
+    return optimizers
+
+
+def check_disjoint(optimizers: Sequence[Optimizer]) -> None:
+    """Refuse optimizers of which two would move one parameter.
+
+    Raises:
+        PlanError: it names the parameter and both.
+    """
     moved: dict[int, int] = {}
     for number, optimizer in enumerate(optimizers):
         for parameter in optimizer.parameters:
@@ -41,7 +51,6 @@ def check_optimizers(given: object) -> tuple[Optimizer, ...]:
                     f"parameter {parameter.name!r} was given to optimizers {other} and "
                     f"{number}; a parameter is moved by one"
                 )
-    return optimizers
 
 
 def collect_parameters(net: Cell | Iterable[Parameter]) -> dict[str, Parameter]:
@@ -78,6 +87,21 @@ def collect_parameters(net: Cell | Iterable[Parameter]) -> dict[str, Parameter]:
     return found
 
 
+def check_free(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+    """Return the parameters, if none has a manager already.
+
+    Raises:
+        PlanError: it names the first.
+    """
+    for name, parameter in parameters.items():
+        if parameter.is_managed:
+            raise PlanError(
+                f"parameter {name!r} lives in the arena of another ParameterManager; "
+                "close that one first"
+            )
+    return parameters
+
+
 def collect_aliases(net: Cell | Iterable[Parameter]) -> dict[str, tuple[str, ...]]:
     """Return the further names of tied parameters, by their own name."""
     if not isinstance(net, Cell):
@@ -110,15 +134,8 @@ def make_specs(
         aliases: further names of tied parameters.
 
     Raises:
-        PlanError: an optimizer moves a parameter that the net does not have, or a
-            parameter has a manager already.
+        PlanError: an optimizer moves a parameter that the net does not have.
     """
-    managed_elsewhere = [name for name, p in parameters.items() if p.is_managed]
-    if managed_elsewhere:
-        raise PlanError(
-            f"parameter {managed_elsewhere[0]!r} lives in the arena of another "
-            "ParameterManager; close that one first"
-        )
     managed = {id(p) for p in parameters.values()}
     movers = {
         id(p): number

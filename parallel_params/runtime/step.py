@@ -73,6 +73,11 @@ class Step:
         """The trainable buckets, in plan order."""
         return self._exchanges
 
+    @property
+    def is_accumulating(self) -> bool:
+        """Whether gradients of earlier batches wait for the step."""
+        return bool(self._pending)
+
     def forget(self) -> None:
         """Drop accumulated gradients and what was found in them."""
         self._found = self._found_before = None

@@ -147,7 +147,7 @@ class Stepper:
                 weight,
                 gradient,
                 state,
-                step=step,
+                step=step - run.settings.since,
                 learning_rate=rates[run.settings.group],
                 weight_decay=run.settings.weight_decay,
                 gradient_scale=scale_of(run.extent.name, run.settings),
@@ -180,7 +180,7 @@ class Stepper:
         return [
             rule.moves(
                 self._part(extent, bound.get(extent.name), nodes.get(extent.name)),
-                step=step,
+                step=step - self._settings[extent.name].since,
                 learning_rate=rates[self._settings[extent.name].group],
                 weight_decay=self._settings[extent.name].weight_decay,
                 gradient_scale=scale_of(extent.name, self._settings[extent.name]),

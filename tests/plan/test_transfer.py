@@ -207,10 +207,18 @@ def test_other_parameters_are_refused() -> None:
         (replace(WEIGHT, shape=(99,)), r"'w': shape \(100,\) in the old plan, \(99,\)"),
         (replace(WEIGHT, dtype="float64"), r"'w': dtype float32 in the old plan"),
         (replace(WEIGHT, name="v"), r"no parameter 'v'"),
-        (
-            replace(WEIGHT, layerwise_parallel=True),
-            r"'w' has 1 different slices .* 2 in",
-        ),
     ):
         with pytest.raises(PlanError, match=message):
             transfer(old, make_plan([spec], Mesh(data=2), TINY))
+
+
+def test_a_value_of_all_becomes_everyones_own_but_not_back() -> None:
+    old = make_plan([WEIGHT], Mesh(data=2), TINY)
+    own = make_plan([replace(WEIGHT, layerwise_parallel=True)], Mesh(data=2), TINY)
+    sources = {(p.target, p.slot, p.source) for p in transfer(old, own).pieces}
+    # State was cut: each rank lacks one half, and takes it from the owner.
+    assert sources == {(r, "", r) for r in (0, 1)} | {
+        (r, "m", s) for r in (0, 1) for s in (0, 1)
+    }
+    with pytest.raises(PlanError, match=r"'w' has 2 different slices .* 1 in the new"):
+        transfer(own, old)

@@ -7,7 +7,7 @@ from ranked import OnRanks, assert_on_all_ranks
 from parallel_params import optim
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import PlanError
+from parallel_params.errors import PlanError, PlanOutdated
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.mesh import Mesh
@@ -129,13 +129,19 @@ def test_a_mesh_reduces_a_layerwise_parameter_along_its_other_axis() -> None:
         ("comm_fusion", 3),
     ],
 )
-def test_a_compiled_flag_cannot_change_under_the_plan(flag: str, value: object) -> None:
+def test_a_flag_that_the_plan_does_not_know_is_no_silent_no_op(
+    flag: str, value: object
+) -> None:
     w = parameter("w", 0.0)
     manager = ParameterManager([w], optim.SGD([w], 1.0))
     before = getattr(w, flag)
-    with pytest.raises(RuntimeError, match=f"{flag} of parameter 'w' .* plan"):
-        setattr(w, flag, value)
-    assert getattr(w, flag) == before
+    setattr(w, flag, value)
+    with pytest.raises(PlanOutdated, match=f"{flag} of parameter 'w' is {value} now"):
+        manager.update({"w": np.ones(1)})
+    assert w.asnumpy() == 0
+    setattr(w, flag, before)
+    manager.update({"w": np.ones(1)})
+    assert w.asnumpy() == -1
     manager.close()
     setattr(w, flag, value)
     assert getattr(w, flag) == value
