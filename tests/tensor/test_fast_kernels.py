@@ -294,6 +294,12 @@ def test_a_number_that_is_none_goes_through_gelu_and_relu() -> None:
     assert np.isnan(slope).all()
 
 
+def test_a_row_that_is_not_there_is_an_error_and_no_stray_write() -> None:
+    g, out = np.ones((2, 3), np.float32), np.zeros((4, 3), np.float32)
+    with pytest.raises(IndexError):
+        embedding_kernels.add_rows(np.array([1, 4]), g, out)
+
+
 def test_what_loops_cannot_take_goes_to_numpy() -> None:
     rng = np.random.default_rng(0)
     half = normal(rng, (4, 6), np.dtype(np.float16))

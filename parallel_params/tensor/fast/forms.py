@@ -148,7 +148,9 @@ def norm_grads(
 
 def add_rows(ids: Array, g: Array, out: Array) -> None:
     """Set out[i] to the sum of all g[k] with ids[k] == i."""
-    if not fits((g, out)):
+    # A loop checks no index: one that was changed since forward would write anywhere.
+    is_inside = not ids.size or (ids.min() >= 0 and ids.max() < len(out))
+    if not is_inside or not fits((g, out)):
         embedding_kernels.add_rows.numpy(ids, g, out)
         return
     element_loops.add_rows(np.ascontiguousarray(ids, np.int64), g, out)
