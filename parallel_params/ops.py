@@ -28,7 +28,7 @@ from parallel_params.tensor.ops.arithmetic import (
     neg,
     sub,
 )
-from parallel_params.tensor.ops.arrange import pad
+from parallel_params.tensor.ops.arrange import flip, pad, repeat_interleave, tile
 from parallel_params.tensor.ops.attention import scaled_dot_product_attention
 from parallel_params.tensor.ops.batch_norm import batch_norm
 from parallel_params.tensor.ops.compare import (
@@ -45,6 +45,7 @@ from parallel_params.tensor.ops.compare import (
     logical_not,
     logical_or,
     logical_xor,
+    masked_fill,
     not_equal,
     where,
 )
@@ -111,6 +112,7 @@ from parallel_params.tensor.ops.loss import (
     mse_loss,
 )
 from parallel_params.tensor.ops.matmul import (
+    bmm,
     linear,
     matmul,
 )
@@ -142,6 +144,7 @@ from parallel_params.tensor.ops.softmax import (
     log_softmax,
     softmax,
 )
+from parallel_params.tensor.ops.sums import cumsum, logsumexp, norm
 
 __all__ = [
     "add",
@@ -210,6 +213,14 @@ __all__ = [
     "squeeze",
     "flatten",
     "pad",
+    "tile",
+    "repeat_interleave",
+    "flip",
+    "masked_fill",
+    "cumsum",
+    "logsumexp",
+    "norm",
+    "bmm",
     "concat",
     "stack",
     "split",

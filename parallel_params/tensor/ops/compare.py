@@ -152,6 +152,29 @@ def where(
     return result(out, (a, b), grads, lambda g, *_: grads(g))
 
 
+def masked_fill(input_x: Operand, mask: Operand, value: Operand) -> Tensor:
+    """Return the tensor with `value` where `mask` is true.
+
+    Args:
+        input_x: of any shape.
+        mask: of bools; both broadcast.
+        value: a number, or a tensor of no dim.
+
+    Raises:
+        TypeError: the mask is not of bools.
+        ValueError: the shapes do not broadcast, or the value has dims.
+    """
+    x, at = as_operand(input_x, "masked_fill"), as_operand(mask, "masked_fill")
+    if at._array.dtype != np.bool_:
+        raise TypeError(f"masked_fill: the mask is of bools, not of {at.dtype}")
+    filler = as_operand(value, "masked_fill")
+    if filler.ndim:
+        raise ValueError(
+            f"masked_fill: the value is one number, not of shape {filler.shape}"
+        )
+    return where(at, filler.astype(x.dtype), x)
+
+
 def _kept(g: Value, test: Array) -> Value:
     if isinstance(g, Tensor):
         return where(Tensor.wrap(test), g, like(g, np.zeros((), g._array.dtype)))

@@ -53,6 +53,21 @@ def matmul(left: Operand, right: Operand) -> Tensor:
     return result(out, (a, b), lambda g: _matmul_grads(g, x, y, wants), _matmul_higher)
 
 
+def bmm(input_x: Operand, mat2: Operand) -> Tensor:
+    """Return the matrix products of two batches: [B, n, k] and [B, k, m].
+
+    Raises:
+        TypeError: the element types differ.
+        ValueError: an operand has other than three dims, or the shapes do not fit.
+    """
+    a, b = as_operand(input_x, "bmm"), as_operand(mat2, "bmm")
+    if a.ndim != 3 or b.ndim != 3 or a.shape[0] != b.shape[0]:
+        raise ValueError(
+            f"bmm: shapes {a.shape} and {b.shape} are not [B, n, k] and [B, k, m]"
+        )
+    return matmul(a, b)
+
+
 def _plane_grads(
     g: Array, x: Array, y: Array, wants: tuple[bool, bool], node: tape.Node | None
 ) -> tuple[Array | None, Array | None]:
