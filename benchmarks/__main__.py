@@ -9,6 +9,7 @@ from benchmarks import (
     exchange,
     kernels,
     kills,
+    leak,
     memory,
     same_bits,
     step,
@@ -25,6 +26,7 @@ app.command("kernels")(kernels.main)
 app.command("memory")(memory.main)
 app.command("checkpoint")(checkpoint.main)
 app.command("kills")(kills.main)
+app.command("leak")(leak.main)
 app.command("same-bits")(same_bits.main)
 
 
