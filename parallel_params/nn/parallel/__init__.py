@@ -11,17 +11,25 @@ Their weights are slices of those that one rank would have, flagged
 `layerwise_parallel`: never broadcast or reduced along the axis.
 """
 
+from parallel_params.nn.parallel.attention import HeadParallelAttention
 from parallel_params.nn.parallel.axis import Axis, open_axis
 from parallel_params.nn.parallel.cell import AxisCell, axes_of
+from parallel_params.nn.parallel.classifier import ShardedClassifier
 from parallel_params.nn.parallel.dense import ColumnParallelDense, RowParallelDense
+from parallel_params.nn.parallel.experts import Experts
 from parallel_params.nn.parallel.passing import (
     enter,
     enter_cut,
+    exchange,
     join,
     leave,
     leave_cut,
     scaled,
     sum_cut,
+)
+from parallel_params.nn.parallel.sequence import (
+    SequenceParallelDropout,
+    SequenceParallelNorm,
 )
 from parallel_params.nn.parallel.vocabulary import (
     VocabParallelEmbedding,
@@ -37,11 +45,17 @@ __all__ = [
     "RowParallelDense",
     "VocabParallelEmbedding",
     "parallel_cross_entropy",
+    "HeadParallelAttention",
+    "SequenceParallelNorm",
+    "SequenceParallelDropout",
+    "ShardedClassifier",
+    "Experts",
     "enter",
     "leave",
     "enter_cut",
     "leave_cut",
     "join",
     "sum_cut",
+    "exchange",
     "scaled",
 ]

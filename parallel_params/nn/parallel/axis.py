@@ -4,6 +4,7 @@ Sums are made in one fixed order, so a run repeats its bits. That the ranks are 
 same collective is made sure of in front of each (`rendezvous.py`).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -140,32 +141,18 @@ class Axis:
 
         Args:
             rows: [sum(counts), ...] in the order of the ranks.
-            counts: rows for each rank; may differ between ranks.
+            counts: rows for each rank, and from each: the same on every rank.
             what: names the operator in errors.
         """
-        arrived, _ = self.all_to_all_counted(rows, counts, what)
-        return arrived
-
-    def all_to_all_counted(
-        self, rows: Array, counts: Sequence[int], what: str
-    ) -> tuple[Array, tuple[int, ...]]:
-        """As `all_to_all`; return also how many rows came from each rank."""
         if self.size == 1:
-            return rows, tuple(counts)
-        comm = self._meet(what, rows[:0])
-        table = np.zeros((self.size, self.size), np.int64)
-        table[self.index] = counts
-        comm.all_gather(table.reshape(-1), (self.size,) * self.size)
-        received = tuple(int(n) for n in table[:, self.index])
-        width = int(np.prod(rows.shape[1:], dtype=np.int64))
-        out = np.empty((sum(received), *rows.shape[1:]), rows.dtype)
-        comm.all_to_all(
-            np.ascontiguousarray(rows).reshape(-1),
-            [int(n) * width for n in counts],
-            out.reshape(-1),
-            [n * width for n in received],
-        )
-        return out, received
+            return rows
+        comm = self._meet(what, rows)
+        width = math.prod(rows.shape[1:])
+        numels = [count * width for count in counts]
+        out = np.empty(rows.shape, rows.dtype)
+        send = np.ascontiguousarray(rows).reshape(-1)
+        comm.all_to_all(send, numels, out.reshape(-1), numels)
+        return out
 
     @contextmanager
     def guard(self) -> Iterator[None]:

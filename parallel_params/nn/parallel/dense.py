@@ -8,7 +8,14 @@ from parallel_params.errors import PlanError
 from parallel_params.nn.layers import activation as activations
 from parallel_params.nn.parallel.axis import Axis
 from parallel_params.nn.parallel.cell import AxisCell
-from parallel_params.nn.parallel.passing import enter, enter_cut, leave, leave_cut
+from parallel_params.nn.parallel.passing import (
+    enter,
+    enter_cut,
+    join,
+    leave,
+    leave_cut,
+    sum_cut,
+)
 from parallel_params.nn.parameter import Parameter
 from parallel_params.tensor.dtype import DType, float32
 from parallel_params.tensor.initializer import Init, initializer
@@ -29,6 +36,8 @@ class ColumnParallelDense(AxisCell):
         dtype: of weight and bias.
         axis: along which the outputs are cut.
         is_output_whole: join the parts at the end.
+        sequence_dim: the input comes cut along this dim, from sequence-parallel cells,
+            and is joined here; None for a whole input.
 
     Raises:
         TypeError: `axis` is no Axis.
@@ -50,10 +59,11 @@ class ColumnParallelDense(AxisCell):
         *,
         axis: Axis,
         is_output_whole: bool = False,
+        sequence_dim: int | None = None,
     ) -> None:
         super().__init__(axis, sees_same_samples=True)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.is_output_whole = is_output_whole
+        self.is_output_whole, self.sequence_dim = is_output_whole, sequence_dim
         self.activation = _elementwise(activation)
         self.weight = self.cut_parameter(
             weight_init,
@@ -72,11 +82,14 @@ class ColumnParallelDense(AxisCell):
         """Return this rank's part, [..., out_channels / ranks], or the whole output.
 
         Args:
-            x: [..., in_channels], the same on every rank of the axis.
+            x: [..., in_channels], the same on every rank of the axis, or its part
+                along `sequence_dim`.
 
         Collective: the ranks along the axis.
         """
-        out = linear(enter(x, self.axis), self.weight, self.bias, self.activation)
+        dim = self.sequence_dim
+        whole = enter(x, self.axis) if dim is None else join(x, self.axis, dim)
+        out = linear(whole, self.weight, self.bias, self.activation)
         return leave_cut(out, self.axis) if self.is_output_whole else out
 
     def extend_repr(self) -> str:
@@ -97,6 +110,8 @@ class RowParallelDense(AxisCell):
         axis: along which the inputs are cut.
         is_input_whole: the input is whole and is cut here; by default it comes cut,
             from a `ColumnParallelDense`.
+        sequence_dim: leave the output cut along this dim, for sequence-parallel cells;
+            None for a whole output.
 
     Raises:
         TypeError: `axis` is no Axis.
@@ -116,10 +131,11 @@ class RowParallelDense(AxisCell):
         *,
         axis: Axis,
         is_input_whole: bool = False,
+        sequence_dim: int | None = None,
     ) -> None:
         super().__init__(axis, sees_same_samples=True)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.is_input_whole = is_input_whole
+        self.is_input_whole, self.sequence_dim = is_input_whole, sequence_dim
         self.weight = self.cut_parameter(
             weight_init,
             (out_channels, in_channels),
@@ -134,7 +150,7 @@ class RowParallelDense(AxisCell):
             self.bias = Parameter(law, name="bias")
 
     def construct(self, x: Tensor) -> Tensor:
-        """Return [..., out_channels], the same on every rank of the axis.
+        """Return [..., out_channels], whole, or cut along `sequence_dim`.
 
         Args:
             x: [..., in_channels / ranks], this rank's part; or the whole input.
@@ -142,9 +158,13 @@ class RowParallelDense(AxisCell):
         Collective: the ranks along the axis.
         """
         part = enter_cut(x, self.axis) if self.is_input_whole else x
-        out = leave(linear(part, self.weight), self.axis)
-        # Behind the sum, where it is added once.
-        return out if self.bias is None else out + self.bias
+        partial, bias, dim = linear(part, self.weight), self.bias, self.sequence_dim
+        # The bias comes behind the sum, where it is added once.
+        if dim is None:
+            out = leave(partial, self.axis)
+            return out if bias is None else out + bias
+        out = sum_cut(partial, self.axis, dim)
+        return out if bias is None else out + enter(bias, self.axis)
 
     def extend_repr(self) -> str:
         """Return the settings."""

@@ -13,6 +13,7 @@ that is cut, makes gradients of whole tensors whole and equal on every rank.
 | `leave_cut` | join the parts of a cut tensor, whole | own part |
 | `join` | join parts of a cut tensor, read by cut cells | sum, own part of it |
 | `sum_cut` | sum, own part of it | join the parts |
+| `exchange` | the r-th part of every rank's rows to rank r | back |
 | `scaled` | nothing | times a factor |
 
 On an axis of one rank all of them are nothing. Second derivatives are not there.
@@ -105,6 +106,31 @@ def sum_cut(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:
         axis.reduce_scatter(x._array, dim, "sum_cut"),
         (x,),
         lambda g: (axis.all_gather(g, dim, "gradient of sum_cut"),),
+    )
+
+
+def exchange(x: Tensor, axis: Axis) -> Tensor:
+    """Return the parts along dim 0 that the ranks have for this one, rank after rank.
+
+    Twice is nothing: rows come back to where they came from.
+
+    Args:
+        x: [ranks * n, ...]; rows r * n to (r + 1) * n are for rank r.
+        axis: along which the rows travel.
+
+    Raises:
+        PlanError: dim 0 cannot be cut into equal parts.
+
+    Collective: the ranks along the axis, in backward too.
+    """
+    if axis.size == 1:
+        return x
+    length = axis.part_of(x.shape[0], "exchange: dim 0")
+    counts = (length.stop - length.start,) * axis.size
+    return result(
+        axis.all_to_all(x._array, counts, "exchange"),
+        (x,),
+        lambda g: (axis.all_to_all(g, counts, "gradient of exchange"),),
     )
 
 

@@ -61,7 +61,7 @@ class VocabParallelEmbedding(AxisCell):
         Collective: the ranks along the axis.
         """
         numbers = ids.asnumpy()
-        _check_range(numbers, self.vocab_size, "VocabParallelEmbedding: id")
+        check_range(numbers, self.vocab_size, "VocabParallelEmbedding: id")
         part = self.axis.part_of(self.vocab_size, "vocab_size")
         is_own = (numbers >= part.start) & (numbers < part.stop)
         local = np.where(is_own, numbers - part.start, 0)
@@ -108,27 +108,50 @@ def parallel_cross_entropy(logits: Operand, labels: Operand, axis: Axis) -> Tens
             "[samples]"
         )
     num_own = rows.shape[1]
-    _check_range(targets, num_own * axis.size, "parallel_cross_entropy: label")
-    top = axis.maximum(rows.max(1), "parallel_cross_entropy, maximum")
+    check_range(targets, num_own * axis.size, "parallel_cross_entropy: label")
+    return cross_entropy_at(x, targets.astype(np.int64) - axis.index * num_own, axis)
+
+
+def cross_entropy_at(logits: Tensor, columns: Array, axis: Axis) -> Tensor:
+    """Return the cross-entropy of every sample whose label is some rank's column.
+
+    Args:
+        logits: [samples, columns] of any number of this rank's classes.
+        columns: [samples] int64, where the label is; outside of the columns on all
+            ranks but the one that has it.
+        axis: along which the classes are cut.
+
+    Returns:
+        [samples], the same on every rank of the axis.
+
+    Collective: the ranks along the axis.
+    """
+    rows = logits._array
+    top = axis.maximum(rows.max(1), "cross-entropy, maximum")
     exponentials = np.exp(rows - top[:, np.newaxis])
-    local = targets.astype(np.int64) - axis.index * num_own
-    mine = np.flatnonzero((local >= 0) & (local < num_own))
+    mine = np.flatnonzero((columns >= 0) & (columns < rows.shape[1]))
     facts = np.zeros((2, len(rows)), rows.dtype)
     np.sum(exponentials, 1, out=facts[0])
-    facts[1, mine] = rows[mine, local[mine]] - top[mine]
-    totals = axis.all_reduce(facts, "parallel_cross_entropy, sums")
+    facts[1, mine] = rows[mine, columns[mine]] - top[mine]
+    totals = axis.all_reduce(facts, "cross-entropy, sums")
     losses = np.log(totals[0]) - totals[1]
 
     def vjp(g: Array) -> tuple[Array]:
         # softmax minus the one-hot label, made in the memory of the exponentials.
         np.multiply(exponentials, (g / totals[0])[:, np.newaxis], exponentials)
-        exponentials[mine, local[mine]] -= g[mine]
+        exponentials[mine, columns[mine]] -= g[mine]
         return (exponentials,)
 
-    return result(losses, (x,), vjp)
+    return result(losses, (logits,), vjp)
 
 
-def _check_range(numbers: Array, limit: int, what: str) -> None:
+def check_range(numbers: Array, limit: int, what: str) -> None:
+    """Refuse numbers that are no integers in [0, limit).
+
+    Raises:
+        TypeError: they are no integers.
+        ValueError: the first one outside, with its place.
+    """
     if numbers.dtype.kind not in "iu":
         raise TypeError(f"{what}s are integers, not {numbers.dtype.name}")
     wrong = np.flatnonzero((numbers < 0) | (numbers >= limit))
