@@ -142,6 +142,26 @@ def test_a_started_all_gather_completes_the_buffer(
     on_ranks(lambda comm: judge_cases(comm, (problem(comm, d) for d in ALL_DTYPES)))
 
 
+@pytest.mark.mpi
+def test_nothing_to_receive_beside_what_is_sent_is_no_exchange_in_place(
+    on_ranks: OnRanks,
+) -> None:
+    """An empty part of an array lies where it starts, and so does what is sent."""
+
+    def body(comm: Communicator) -> None:
+        memory, others = np.full(8, float(comm.rank)), [0] * (comm.size - 1)
+        is_first = comm.rank == 0
+        received = np.zeros(8 * comm.size) if is_first else memory[8:8]
+        counts = [8] * comm.size if is_first else [0, *others]
+        comm.start_all_to_all(memory, [8, *others], received, counts).wait()
+        comm.start_all_gather(memory, [8, *others]).wait()
+        expected = np.repeat(np.arange(float(comm.size)), 8)
+        ok = not is_first or np.array_equal(received, expected)
+        assert_on_all_ranks(comm, ok and not memory.any())
+
+    on_ranks(body)
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
 def test_started_exchanges_may_be_waited_for_in_any_order(
     on_ranks: OnRanks, order: tuple[int, ...]
