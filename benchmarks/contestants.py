@@ -83,13 +83,18 @@ def _contestant(name: str) -> Contestant:
 def started(
     chosen: Sequence[Contestant], *, num_ranks: int
 ) -> Iterator[dict[str, World]]:
-    """Start a world of each contestant; say of those that cannot why, and go on."""
+    """Start a world of each contestant; say of those that cannot why, and go on.
+
+    All of them keep the memory that they free, as jobs of this package do: it is the
+    arithmetic that is compared, not how often a library goes to the system.
+    """
     with ExitStack() as stack:
         worlds: dict[str, World] = {}
         for contestant in chosen:
             world = _start_or_say(contestant, num_ranks)
             if world is not None:
                 worlds[contestant.name] = stack.enter_context(world)
+                world.ask(bool, "keep_memory")
         yield worlds
 
 

@@ -25,6 +25,7 @@ from benchmarks.rank_steps import (
     trim_heap,
 )
 from parallel_params import optim
+from parallel_params.tensor.allocator import keep_freed_memory
 
 SQUARE = 1024  # sides of the matrices whose product shows what BLAS can do
 
@@ -72,6 +73,10 @@ class Ours:
     def trim(self) -> bool:
         """Give freed memory back to the system."""
         return trim_heap()
+
+    def keep_memory(self) -> bool:
+        """Keep what is freed, as a job does; for all sides alike."""
+        return keep_freed_memory()
 
     def memory(self) -> Usage:
         """Say what this process has in memory."""

@@ -32,6 +32,7 @@ from benchmarks.rank_steps import (
     run_steps,
     trim_heap,
 )
+from parallel_params.tensor.allocator import keep_freed_memory
 
 Made = tuple[torch.nn.Module, torch.optim.Optimizer]
 
@@ -150,6 +151,10 @@ class Torch:
     def trim(self) -> bool:
         """Give freed memory back to the system."""
         return trim_heap()
+
+    def keep_memory(self) -> bool:
+        """Keep what is freed, as a job does; for all sides alike."""
+        return keep_freed_memory()
 
     def memory(self) -> Usage:
         """Say what this process has in memory."""

@@ -38,6 +38,7 @@ from parallel_params.tensor import (
     uint64,
     value_and_grad,
 )
+from parallel_params.tensor.allocator import keep_freed_memory
 from parallel_params.tensor.initializer import initializer
 from parallel_params.tensor.kernel_set import kernel_set, set_kernels
 from parallel_params.tensor.random import get_seed, set_seed
@@ -73,6 +74,7 @@ __all__ = [
     "set_seed",
     "get_seed",
     "kernel_set",
+    "keep_freed_memory",
     "set_kernels",
     "DType",
     "bool_",

@@ -21,6 +21,7 @@ from parallel_params.errors import (
     RankFailed,
     TrainingStopped,
 )
+from parallel_params.tensor.allocator import keep_freed_memory
 from parallel_params.train.config import Job
 from parallel_params.train.console import Console
 from parallel_params.train.loop import train
@@ -68,6 +69,8 @@ def work(
     def train_agreed() -> int:
         agree_ok(comm, None if isinstance(found, Job) else found)
         assert isinstance(found, Job), "else all ranks have raised"
+        if found.parallel.keep_memory:
+            keep_freed_memory()
         start = functools.partial(train, found, comm, console, source=source())
         return _run(start, comm, resume=resume, is_json=is_json)
 

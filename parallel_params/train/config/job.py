@@ -56,6 +56,8 @@ class Parallel:
     """BLAS threads of a rank (they change bits); 0 leaves the library's own choice."""
     kernels: Literal["numpy", "fast", "auto"] = "numpy"
     """Loops beside BLAS (they change bits); fast needs parallel-params[fast]."""
+    keep_memory: bool = True
+    """Keep the memory of freed arrays for the next step, where glibc is."""
     transport: Literal["auto", "window", "messages"] = "auto"
     """Ranks of a node share memory (window) or not; auto: if it can be had."""
     wire_dtype: Literal["bfloat16", "float16"] | None = None
