@@ -215,9 +215,8 @@ class Course:
             self.num_skipped += 1
         else:
             self.num_steps += 1
-            steps = [each.num_steps + 1 for each in self._optimizers]
             self._step.update(
-                steps=steps, rates=rates, scale=scale, factors=decision.factors
+                step=self.num_steps, rates=rates, scale=scale, factors=decision.factors
             )
             self._advance()
         self._adapt(is_finite=decision.non_finite is None)

@@ -159,7 +159,7 @@ class Step:
     def update(
         self,
         *,
-        steps: Sequence[int],
+        step: int,
         rates: Rates,
         scale: float,
         factors: Mapping[object, float],
@@ -167,7 +167,8 @@ class Step:
         """Update what is this rank's, and let everybody have it.
 
         Args:
-            steps: of every optimizer; 1 for its first.
+            step: of the manager, 1 for its first; what began later counts from there
+                (`Settings.since`).
             rates: of every optimizer.
             scale: the mean gradients are this times the reduced ones.
             factors: of clipping, by the verdict's keys.
@@ -187,7 +188,7 @@ class Step:
                     moves
                     for stepper in rounds.steppers
                     for moves in stepper.moves(
-                        step=steps[stepper.arena.bucket.optimizer],
+                        step=step,
                         rates=rates[stepper.arena.bucket.optimizer],
                         scale_of=self._scale_of(stepper.arena, scale, factors),
                         nodes=rounds.nodes,
@@ -198,7 +199,7 @@ class Step:
             arena = exchange.arena
             if not exchange.stepper.is_in_rounds:
                 exchange.stepper.apply(
-                    step=steps[arena.bucket.optimizer],
+                    step=step,
                     rates=rates[arena.bucket.optimizer],
                     scale_of=self._scale_of(arena, scale, factors),
                 )
