@@ -6,7 +6,6 @@ Memory that the ranks of a node share is counted once: each rank counts its lane
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from parallel_params.plan.bucket import Bucket
@@ -20,6 +19,13 @@ if TYPE_CHECKING:
 NUM_SLOTS = 2
 """Buckets in use at a time, where they are streamed or gathered: one computed with, one
 on its way."""
+
+NUM_LIVE = NUM_SLOTS + 1
+"""Gathered buckets in memory at a time: in use, and the next one, on its way."""
+
+NUM_LIVE_SHARED = NUM_LIVE + 2
+"""The same where the ranks of a node share them: pages are given back two hand-overs
+later, when all have left them."""
 
 NUM_FLIGHTS = 2
 """Messages between nodes that are under way at a time, each in memory of its own."""
@@ -37,8 +43,8 @@ class RankBytes:
         send: The largest lanes on their way between nodes, of every flight.
         receive: The largest buffers that receive a bucket's pieces, of every flight.
         reduced: The lanes of reduced gradients that the node's ranks read whole.
-        in_flight: Buckets in use: two slots of streamed gradients, weights of two
-            neighbours while they are gathered.
+        in_flight: Buckets in use: two slots of streamed gradients, weights of
+            neighbours that are gathered.
     """
 
     weight: int
@@ -168,12 +174,13 @@ def _slot_bytes(plan: "Plan") -> int:
 
 
 def _live_bytes(plan: "Plan", shares: Sequence[tuple[Bucket, Part]]) -> int:
-    """Return the bytes of the weights of two neighbours, once per node."""
+    """Return the bytes of the weights of neighbours in use, once per node."""
     live = [
-        bucket.item_bytes * part.lane
+        (bucket.item_bytes * part.lane, plan.lattice(bucket).num_local)
         for bucket, part in shares
         if plan.is_gathered(bucket)
     ]
-    if len(live) < NUM_SLOTS:
-        return sum(live)
-    return max(sum(neighbours) for neighbours in pairwise(live))
+    is_shared = any(num_local > 1 for _, num_local in live)
+    number = NUM_LIVE_SHARED if is_shared else NUM_LIVE
+    firsts = range(max(1, len(live) - number + 1))
+    return max(sum(each for each, _ in live[i : i + number]) for i in firsts)

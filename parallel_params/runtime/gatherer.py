@@ -4,8 +4,9 @@ A gathered bucket has one address for good, so that what forward remembers of a 
 is right again when backward has gathered it. Between uses its pages are given back to
 the system. Buckets come in one order, last declared first in backward and the other way
 round in forward: what a rank uses out of order it gets by gathering all before it. Two
-are live at a time; a bucket that shares a cell with later ones stays until these have
-come, because one operator may read all weights of a cell.
+are in use at a time, while the next one is on its way; a bucket that shares a cell with
+later ones stays until these have come, because one operator may read all weights of a
+cell.
 
 Source: Rajbhandari et al., ZeRO (2020), section 5.3; pages given back are ours.
 """
@@ -18,6 +19,7 @@ from parallel_params.errors import ManagerClosed
 from parallel_params.nn.storage import Storage
 from parallel_params.plan.memory import NUM_SLOTS
 from parallel_params.runtime.arena import Arena
+from parallel_params.runtime.flights import Flight
 from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.runtime.reducer import Reducer
 from parallel_params.tensor.frame import Frame
@@ -44,6 +46,10 @@ class Gatherer:
         self._reducers = tuple(reducers)
         self._node = node
         self._live: list[int] = []
+        self._arriving: dict[int, Flight | None] = {}
+        # Of what lies in the node's window: dropped by this rank, and by all of them.
+        self._dropped: list[int] = []
+        self._droppable: list[int] = []
         self._positions: list[int] = []
         self._num_forward = len(self._arenas)
         self._frame: Frame | None = None
@@ -97,18 +103,29 @@ class Gatherer:
         for k, position in enumerate(self._positions):
             frame.at(position, functools.partial(self._pass_back, k, run_due))
 
-    def gather(self, index: int) -> None:
-        """Gather one bucket, in plan order of buckets.
+    def start(self, index: int) -> None:
+        """Start to gather one bucket.
 
-        Collective: its cross group, and its node.
+        Collective: its cross group.
         """
         arena = self._arenas[index]
+        for dropped in (self._dropped, self._droppable):
+            if index in dropped:
+                dropped.remove(index)
         arena.weight[arena.role.own.as_slice()] = arena.updated_weight
-        flight = self._reducers[index].start_gather(arena.weight)
+        self._arriving[index] = self._reducers[index].start_gather(arena.weight)
+
+    def arrive(self, index: int) -> None:
+        """Wait for a bucket that was started, and let its parameters be used.
+
+        Collective: its node.
+        """
+        arena = self._arenas[index]
+        flight = self._arriving.pop(index)
         if flight is not None:
             flight.land()
         if arena.role.num_local > 1:
-            self._node.hand_over_weights()
+            self._hand_over()
         views = arena.views(arena.weight)
         for parameter, view in zip(arena.parameters, views, strict=True):
             parameter.unshard(view)
@@ -121,7 +138,8 @@ class Gatherer:
         """
         for index in range(len(self._arenas)):
             if index not in self._live:
-                self.gather(index)
+                self.start(index)
+                self.arrive(index)
 
     def drop_all(self) -> None:
         """Give back what is live."""
@@ -137,6 +155,18 @@ class Gatherer:
             parameter.reshard(self._fetch)
         if arena.role.num_local == 1:
             drop_pages(arena.weight.view("u1"), is_shared=False)
+        else:
+            self._dropped.append(index)
+
+    # Note [pages of a node]
+    # One rank of the node gives shared pages back, when no other one reads or writes
+    # there: all have dropped a bucket once they have met since, and none has started it
+    # again, because all start in one order and none is beyond the coming hand-over.
+    def _hand_over(self) -> None:
+        for index in self._droppable:
+            self._node.drop_weight(self._arenas[index].role)
+        self._node.hand_over_weights()
+        self._droppable, self._dropped = self._dropped, []
 
     def _pass_back(self, k: int, run_due: Callable[[int], None]) -> None:
         """Backward has no more use for what forward gathered as its k-th."""
@@ -145,12 +175,17 @@ class Gatherer:
 
     def _gather_next_forward(self) -> None:
         last = len(self._arenas) - 1
+        due = last - self._num_forward
+        if due not in self._arriving:
+            self.start(due)
         for f, release in enumerate(self.releases):
             if release == self._num_forward:
                 self._drop(last - f)
         if self._frame is not None:
             self._positions.append(self._frame.pin())
-        self.gather(last - self._num_forward)
+        self.arrive(due)
+        if due > 0:
+            self.start(due - 1)
         self._num_forward += 1
 
     def _fetch(self, parameter: Storage) -> Array:

@@ -19,7 +19,7 @@ from parallel_params.runtime.gatherer import Gatherer
 from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.tensor.tape import Array
 
-Item = tuple[Literal["gather", "reduce"], int]
+Item = tuple[Literal["start", "gather", "reduce"], int]
 
 
 class _Stream:
@@ -116,7 +116,7 @@ class Streams:
         self._streams[index].num_pending -= 1
         while self._next < len(self._order):
             kind, which = self._order[self._next]
-            if kind == "gather" and self._has_gathers:
+            if kind != "reduce" and self._has_gathers:
                 return
             if kind == "reduce" and self._streams[which].num_pending > 0:
                 return
@@ -144,8 +144,10 @@ class Streams:
         self._next += 1
         if kind == "reduce":
             self._run_reduction(which)
+        elif self._has_gathers and kind == "start":
+            self._gatherer.start(which)
         elif self._has_gathers:
-            self._gatherer.gather(which)
+            self._gatherer.arrive(which)
 
     def _run_reduction(self, index: int) -> None:
         stream = self._streams[index]
@@ -193,9 +195,10 @@ def make_order(
     """Fix the order of the collectives of a backward pass.
 
     Backward runs through the gathers of forward the other way round. When it has no
-    more use for what forward gathered as its k-th, that bucket's gradients are complete
-    and are reduced; then those are gathered that forward gave back at that point. What
-    is reduced without being gathered may be complete at any time, so it comes last.
+    more use for what forward gathered as its k-th, those that forward gave back at that
+    point must be there again; that bucket's gradients are complete and are reduced; and
+    what is needed after the next one is started. What is reduced without being gathered
+    may be complete at any time, so it comes last.
 
     Args:
         gathered: bucket index of every gathered bucket, in plan order.
@@ -209,13 +212,18 @@ def make_order(
     """
     position = {bucket: i for i, bucket in enumerate(streamed)}
     last = len(gathered) - 1
-    order: list[Item] = []
+    # By event of backward: what is needed from then on.
+    needed = {
+        k: sorted(last - f for f, release in enumerate(releases) if release == k)
+        for k in range(len(gathered) + 1)
+    }
+    order: list[Item] = [("start", i) for i in needed[len(gathered)]]
     due = [0] * (len(gathered) + 1)
     for k in reversed(range(len(gathered) + 1)):
+        order += [("gather", i) for i in needed[k]]
         if k < len(gathered) and gathered[last - k] in position:
             order.append(("reduce", position[gathered[last - k]]))
-        again = [last - f for f in range(len(gathered)) if releases[f] == k]
-        order += [("gather", i) for i in sorted(again)]
+        order += [("start", i) for i in needed.get(k - 1, [])]
         due[k] = len(order)
     rest = [i for i, bucket in enumerate(streamed) if bucket not in set(gathered)]
     return order + [("reduce", i) for i in rest], due

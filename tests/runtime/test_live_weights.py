@@ -1,0 +1,95 @@
+"""Weights that are cut over nodes: how many are whole at a time, and in which order."""
+
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+from ranked import assert_on_all_ranks
+
+from parallel_params import nn, ops, optim
+from parallel_params.comm.local import run_threads
+from parallel_params.comm.pages import resident_bytes
+from parallel_params.comm.protocol import Communicator
+from parallel_params.manager import ParameterManager
+from parallel_params.plan.memory import NUM_LIVE, NUM_LIVE_SHARED
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.policy import Level, Policy
+from parallel_params.runtime.gatherer import find_releases
+from parallel_params.runtime.stream import make_order
+
+WIDTH, DEPTH, NUM_STEPS = 128, 9, 3
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs madvise, mincore")
+
+
+def largest_live_bytes(comm: Communicator, per_node: int) -> tuple[int, int]:
+    """Train at level 3; return the most bytes of whole weights seen, and the plan's."""
+    layers = [nn.Dense(WIDTH, WIDTH, activation="tanh") for _ in range(DEPTH)]
+    net = nn.SequentialCell(*layers)
+    policy = Policy(level=Level.WEIGHT, bucket_bytes=1)
+    mesh = Mesh(data=comm.size, ranks_per_node=per_node)
+    optimizer = optim.SGD(net.trainable_params(), 0.1)
+    x = np.ones((2, WIDTH), np.float32)
+    seen = [0]
+    with ParameterManager(
+        net, optimizer, policy=policy, mesh=mesh, comm=comm
+    ) as manager:
+        gatherer = manager._open.gatherer
+        arrive = gatherer.arrive
+
+        def watched(index: int) -> None:
+            arrive(index)
+            weights = [arena.weight for arena in gatherer._arenas]
+            seen.append(sum(resident_bytes(weight) for weight in weights))
+
+        gatherer.arrive = watched  # type: ignore[method-assign]  # to look behind it
+        for _ in range(NUM_STEPS):
+            manager.step(lambda x: ops.mean(net(x)), x)
+        gatherer.arrive = arrive  # type: ignore[method-assign]  # as it was
+        held = manager.plan.bytes_per_rank(comm.rank)
+        weight_bytes = gatherer._arenas[0].bucket.weight_bytes
+        slots = 2 * weight_bytes
+        # Each rank of a node counts its lane of what they share.
+        return max(seen), (held.in_flight - slots) * per_node
+
+
+@ON_LINUX
+@pytest.mark.parametrize(("per_node", "number"), [(1, NUM_LIVE), (2, NUM_LIVE_SHARED)])
+def test_whole_weights_are_bounded_as_planned(per_node: int, number: int) -> None:
+    found = run_threads(4, partial(largest_live_bytes, per_node=per_node))
+
+    for seen, planned in found:
+        assert planned == number * WIDTH * WIDTH * 4
+        assert 0 < seen <= planned
+
+
+@ON_LINUX
+@pytest.mark.mpi(min_size=4)
+def test_whole_weights_in_windows_are_bounded(world: Communicator) -> None:
+    seen, planned = largest_live_bytes(world, 2)
+    assert_on_all_ranks(world, 0 < seen <= planned, f"{seen} bytes, planned {planned}")
+
+
+def test_the_next_weights_are_on_their_way_while_others_are_used() -> None:
+    releases = find_releases([[f"{k}.weight"] for k in range(4)])
+    order, due = make_order(range(4), range(4), releases)
+    # Bucket 0 is forward's last. Of an event: what has to be there, what is done, and
+    # what the event after it needs.
+    assert releases == [2, 3, 4, 4]
+    assert order == [
+        *[("start", 0), ("start", 1), ("gather", 0), ("gather", 1), ("start", 2)],
+        *[("gather", 2), ("reduce", 0), ("start", 3)],
+        *[("gather", 3), ("reduce", 1)],
+        *[("reduce", 2), ("reduce", 3)],
+    ]
+    assert due == [12, 11, 10, 8, 5]
+
+
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_every_gather_is_started_once_and_before_it_is_needed(depth: int) -> None:
+    releases = find_releases([[f"{k // 2}.{k % 2}"] for k in range(depth)])
+    order, _ = make_order(range(depth), range(depth), releases)
+    for index in range(depth):
+        places = [order.index((kind, index)) for kind in ("start", "gather", "reduce")]
+        assert places == sorted(places)
+    assert len(set(order)) == len(order) == 3 * depth
