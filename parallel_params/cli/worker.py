@@ -69,10 +69,8 @@ def work(
     def train_agreed() -> int:
         agree_ok(comm, None if isinstance(found, Job) else found)
         assert isinstance(found, Job), "else all ranks have raised"
-        if found.parallel.keep_memory:
-            keep_freed_memory()
         start = functools.partial(train, found, comm, console, source=source())
-        return _run(start, comm, resume=resume, is_json=is_json)
+        return _run(start, found, comm, resume=resume, is_json=is_json)
 
     if comm.size == 1:
         return train_agreed()
@@ -93,12 +91,15 @@ def work(
 
 def _run(
     start: Callable[..., TrainResult],
+    job: Job,
     comm: Communicator,
     *,
     resume: str | None,
     is_json: bool,
 ) -> int:
     """Train, or stop as asked: then all ranks are here, and nobody has to be ended."""
+    if job.parallel.keep_memory:
+        keep_freed_memory()
     try:
         with StopSignals() as stop:
             result = start(resume=resume, stop=stop)
