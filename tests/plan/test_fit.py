@@ -39,9 +39,9 @@ def test_a_plan_within_the_limit_is_made() -> None:
 def test_a_refusal_names_the_kinds_and_the_next_level_that_fits() -> None:
     text = refusal(BASE, total(replace(BASE, level=Level.GRADIENT)))
     assert text == (
-        "rank 0 would hold 1.3 MiB, but policy.memory_limit_bytes = 1114112 "
+        "rank 0 would hold 1.4 MiB, but policy.memory_limit_bytes = 1179648 "
         "(1.1 MiB): 512.0 KiB weights, 512.0 KiB gradients, 256.0 KiB optimizer state "
-        "and 64.0 KiB buffers to receive. The first policy that fits has level=2: "
+        "and 128.0 KiB buffers to receive. The first policy that fits has level=2: "
         "1.1 MiB a rank"
     )
 
