@@ -38,9 +38,9 @@ DESCRIBED = """
       weight           648.6 KiB    843.6 KiB  76.9%
       gradient         673.6 KiB    768.6 KiB  87.6%
       optimizer state    1.1 MiB      1.5 MiB  75.2%
-      work buffers       1.4 MiB
-      together           3.8 MiB
-      (rank 3: no other holds more; the fullest node holds 7.7 MiB)
+      work buffers       1.9 MiB
+      together           4.3 MiB
+      (rank 3: no other holds more; the fullest node holds 8.7 MiB)
 
       a step sends              collectives      bytes     time
       tell loss and failures              1       72 B    10 us
@@ -53,10 +53,10 @@ DESCRIBED = """
       (rank 1: no other takes longer; estimated for 4 us a message and 2 GB/s inside a node, 5 us and 12.5 GB/s a node between them)
 
       level  a rank holds  a step sends
-          0       4.1 MiB     322.1 KiB
-          1       3.8 MiB     322.1 KiB  this plan
-          2       4.0 MiB     322.1 KiB
-          3       4.0 MiB     418.1 KiB
+          0       4.7 MiB     322.1 KiB
+          1       4.3 MiB     322.1 KiB  this plan
+          2       4.5 MiB     322.1 KiB
+          3       4.5 MiB     418.1 KiB
 
       bucket  elements      bytes  dtype       over  weight    gradient  optimizer state  parameters
            0     8 100   31.6 KiB  float32   1 rank  whole     whole     whole            own
@@ -71,7 +71,7 @@ DESCRIBED = """
     tied (one storage, one gradient): head = embedding
     no effect: parallel_optimizer=False of 1.scale (below policy.shard_threshold_bytes = 64.0 KiB)
     start: the ranks compare the digest of this plan and hashes of shared weights; only weights that differ are sent
-    canonical reduction costs 673.6 KiB for partial sums of 2 grains and 260.0 KiB to receive the pieces of a bucket
+    canonical reduction costs 673.6 KiB for partial sums of 2 grains and 520.0 KiB to receive the pieces of a bucket
     bits: the same at every level and on any power of two up to 8 ranks, private parameters aside
 """
 
@@ -99,7 +99,7 @@ CUT = """
       flipping                  would
       requires_grad=False       save 320.0 KiB per rank and save 64.0 KiB sent per step
       layerwise_parallel=True   cost 256.0 KiB per rank and save 64.0 KiB sent per step
-      parallel_optimizer=False  cost 448.0 KiB per rank
+      parallel_optimizer=False  cost 576.0 KiB per rank
 """
 
 
@@ -120,8 +120,8 @@ WHOLE = """
       optimizer state  whole on 4 ranks
 
       flipping                 would
-      requires_grad=False      save 32 B per rank and save 4 B sent per step
-      layerwise_parallel=True  save 16 B per rank and save 4 B sent per step
+      requires_grad=False      save 44 B per rank and save 4 B sent per step
+      layerwise_parallel=True  save 28 B per rank and save 4 B sent per step
       parallel_optimizer=True  change no byte
 """
 
@@ -167,7 +167,7 @@ PRIVATE = """
 
       flipping                  would
       requires_grad=False       save 126.6 KiB per rank
-      layerwise_parallel=False  cost 46.6 KiB per rank and cost 15.6 KiB sent per step
+      layerwise_parallel=False  cost 77.5 KiB per rank and cost 15.6 KiB sent per step
       parallel_optimizer=False  change no byte
 """
 
