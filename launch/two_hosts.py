@@ -47,6 +47,16 @@ exec nsenter -t "$pid" -n -m -u -i sh -c "$*"
 """
 
 
+# The kernel may take a second to say that a cable is up; UCX passes over it till then.
+_WAIT_FOR_CABLE = """
+for try in $(seq 100); do
+    ip link show eth0 | grep -q "state UP" && exit
+    sleep 0.05
+done
+echo "eth0 does not come up" >&2; exit 1
+"""
+
+
 class CannotError(Exception):
     """Hosts cannot be made here, and why."""
 
@@ -124,6 +134,8 @@ def connect(first: Host, second: Host, *, mbit: float | None) -> None:
         if mbit is not None:
             shape = ("rate", f"{mbit}mbit", "burst", "256k", "latency", "400ms")
             host.run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *shape)
+    for host in (first, second):
+        host.run("sh", "-c", _WAIT_FOR_CABLE)
 
 
 def check_tools() -> None:
