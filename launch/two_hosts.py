@@ -33,10 +33,11 @@ ADDRESSES = {"h1": "10.77.0.1", "h2": "10.77.0.2"}
 _SPACES = ("-n", "-m", "-u", "-i")
 _TOOLS = ("ip", "tc", "unshare", "nsenter", "mount")
 
-# Its namespaces live as long as it does, and it as long as its input is open.
+# Its namespaces live as long as it does, and it as long as its input is open. UCX reads
+# its interfaces off /sys, which has to be that of the new network.
 _HOST = """
 mount --bind "$1" /etc/hosts && mount -t tmpfs tmpfs /dev/shm && hostname "$0" &&
-    ip link set lo up && echo ready && exec cat
+    mount -t sysfs sysfs /sys && ip link set lo up && echo ready && exec cat
 """
 # Both MPIs call it as they would call ssh: options, host, words of a command.
 _AGENT = """#!/bin/sh

@@ -23,6 +23,8 @@ TOOL = HELPERS.parent / "launch" / "two_hosts.py"
 RANK = HELPERS / "two_hosts_rank.py"
 TIMEOUT_S = 60.0
 CANNOT = 77
+# Of UCX inside of MPICH, while the world is made; seen once in some hundred worlds.
+NO_WAY = "Destination is unreachable"
 # What the headers of packets, their receipts and MPI's own words add.
 OVERHEAD = 0.03
 
@@ -46,8 +48,18 @@ def run_two_hosts(*words: str, **variables: str) -> str:
             raise
     if process.returncode == CANNOT:
         pytest.skip(stderr.strip())
+    skip_without_way(stderr)
     assert process.returncode == 0, stdout + stderr
     return stdout
+
+
+def skip_without_way(stderr: str) -> None:
+    """Skip if MPI itself has found no way between the hosts: no world, nothing to test.
+
+    Before any rank has run a line of this package.
+    """
+    if "Init_thread" in stderr and NO_WAY in stderr:
+        pytest.skip(f"MPI's own start failed between the hosts: {NO_WAY}")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +111,7 @@ def test_the_benchmark_of_the_cable_compares_every_way() -> None:
         check=False,
         timeout=TIMEOUT_S,
     )
+    skip_without_way(done.stderr)
     assert done.returncode == 0, done.stderr
     rows = [row.split("  ")[0] for row in done.stdout.splitlines()[3:]]
     assert rows == ["Allreduce"] + [
