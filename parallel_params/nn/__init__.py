@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.containers import CellList, SequentialCell
+from parallel_params.nn.grad_reducer import DistributedGradReducer
 from parallel_params.nn.layers.activation import (
     GELU,
     LogSoftmax,
@@ -163,6 +164,7 @@ __all__ = [
     "MSELoss",
     "WithLossCell",
     "TrainOneStepCell",
+    "DistributedGradReducer",
     "Optimizer",
     "SGD",
     "Momentum",

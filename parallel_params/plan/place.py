@@ -34,15 +34,7 @@ def place(spec: ParamSpec, *, mesh: Mesh, policy: Policy) -> Placement:
     """
     if spec.requires_grad:
         _check_trainable(spec, policy)
-    axes = mesh.axes
-    if spec.layerwise_parallel:
-        if mesh.layerwise_axis is None:
-            raise PlanError(
-                f"parameter {spec.name!r} is layerwise-parallel, but {mesh!r} does not "
-                "say along which axis. Name it: "
-                f"Mesh(..., layerwise_axis={mesh.axes[-1]!r})"
-            )
-        axes = mesh.others((mesh.layerwise_axis,))
+    axes = reduced_axes(spec.name, mesh, layerwise_parallel=spec.layerwise_parallel)
     kept_whole = None
     if spec.weight_bytes < policy.shard_threshold_bytes:
         kept_whole = Whole.BY_THRESHOLD
@@ -65,6 +57,27 @@ def place(spec: ParamSpec, *, mesh: Mesh, policy: Policy) -> Placement:
         level=level,
         state_slots=_state_slots(spec, policy),
     )
+
+
+def reduced_axes(name: str, mesh: Mesh, *, layerwise_parallel: bool) -> tuple[str, ...]:
+    """Return the axes of a mesh along which a parameter's gradient is reduced.
+
+    Args:
+        name: of the parameter, for the error.
+        mesh: names the ranks.
+        layerwise_parallel: its flag.
+
+    Raises:
+        PlanError: the mesh does not say along which axis such a parameter differs.
+    """
+    if not layerwise_parallel:
+        return mesh.axes
+    if mesh.layerwise_axis is None:
+        raise PlanError(
+            f"parameter {name!r} is layerwise-parallel, but {mesh!r} does not say "
+            f"along which axis. Name it: Mesh(..., layerwise_axis={mesh.axes[-1]!r})"
+        )
+    return mesh.others((mesh.layerwise_axis,))
 
 
 def _state_slots(spec: ParamSpec, policy: Policy) -> tuple[str, ...]:
