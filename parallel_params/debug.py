@@ -10,18 +10,14 @@ and every operand. Only the thread that asked is watched.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
 from parallel_params.errors import NonFiniteValue
-from parallel_params.nn.cell import Cell
 from parallel_params.nn.parameter import Parameter
+from parallel_params.nn.whereabouts import find_place
 from parallel_params.tensor.dtype import dtype_of
 from parallel_params.tensor.tape import Array, Tracked, local
-
-_OPERATORS = str(Path(__file__).parent / "tensor" / "ops")
 
 
 @contextmanager
@@ -70,39 +66,10 @@ def _first_bad(array: Array, infinite: bool) -> tuple[int, ...] | None:
 def _refuse(
     what: str, found: Tracked, index: tuple[int, ...], inputs: tuple[Tracked, ...]
 ) -> None:
-    operator, path = _place(sys._getframe(2))
+    operator, path = find_place(sys._getframe(2))
     shapes = " and ".join(str(each._array.shape) for each in inputs) or "none"
     where = f" in cell {path}" if path else ""
     raise NonFiniteValue(
         f"{operator}{where} {what} {found._array[index]} at index {index} of shape "
         f"{found._array.shape}; the shapes of its operands are {shapes}"
     )
-
-
-def _place(frame: FrameType | None) -> tuple[str, str]:
-    """Return the operator and the path of the cell that are being run."""
-    operator = "an operator"
-    is_inside = True
-    cells: list[Cell] = []
-    while frame is not None:
-        code = frame.f_code
-        if is_inside and code.co_filename.startswith(_OPERATORS):
-            operator = code.co_name
-        elif operator != "an operator":
-            is_inside = False  # what is further out called the operator
-        cell = frame.f_locals.get("self") if code.co_name == "__call__" else None
-        if isinstance(cell, Cell):
-            cells.append(cell)
-        frame = frame.f_back
-    return operator, _path(cells)
-
-
-def _path(cells: list[Cell]) -> str:
-    """Return how the innermost cell, the first, is found from the outermost."""
-    if not cells:
-        return ""
-    for path, cell in cells[-1].cells_and_names():
-        if cell is cells[0]:
-            kind = type(cell).__name__
-            return f"{path!r} ({kind})" if path else kind
-    return type(cells[0]).__name__

@@ -14,6 +14,7 @@ from parallel_params.nn.habits import Habits
 from parallel_params.nn.parameter import Parameter, ParameterTuple
 from parallel_params.nn.recomputing import call_recomputed
 from parallel_params.nn.settings import DEFAULT_NAME
+from parallel_params.nn.whereabouts import add_cell_path
 from parallel_params.tensor.tensor import Tensor
 
 
@@ -46,10 +47,18 @@ class Cell(Habits):
             setattr(self, name, value)
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Return what `construct` returns."""
-        if self._recomputes:
-            return call_recomputed(self.construct, inputs, options)
-        return self.construct(*inputs, **options)
+        """Return what `construct` returns.
+
+        Raises:
+            ValueError, TypeError, IndexError: of this library, say in which cell.
+        """
+        try:
+            if self._recomputes:
+                return call_recomputed(self.construct, inputs, options)
+            return self.construct(*inputs, **options)
+        except (ValueError, TypeError, IndexError) as error:
+            add_cell_path(error)
+            raise
 
     def __getattr__(self, name: str) -> Any:
         # Only called where ordinary lookup fails.
