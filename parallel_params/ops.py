@@ -97,6 +97,7 @@ from parallel_params.tensor.ops.extreme import (
     var,
 )
 from parallel_params.tensor.ops.gated import swiglu
+from parallel_params.tensor.ops.group_norm import group_norm
 from parallel_params.tensor.ops.indexing import (
     gather,
     gather_elements,
@@ -126,6 +127,12 @@ from parallel_params.tensor.ops.pool import (
     max_pool1d,
     max_pool2d,
 )
+from parallel_params.tensor.ops.rectifiers import (
+    elu,
+    hardswish,
+    leaky_relu,
+    mish,
+)
 from parallel_params.tensor.ops.reduction import (
     mean,
     sum,
@@ -145,6 +152,7 @@ from parallel_params.tensor.ops.softmax import (
     softmax,
 )
 from parallel_params.tensor.ops.sums import cumsum, logsumexp, norm
+from parallel_params.tensor.ops.topk import topk
 
 __all__ = [
     "add",
@@ -178,6 +186,10 @@ __all__ = [
     "gelu",
     "silu",
     "softplus",
+    "leaky_relu",
+    "elu",
+    "hardswish",
+    "mish",
     "equal",
     "not_equal",
     "less",
@@ -203,6 +215,7 @@ __all__ = [
     "min",
     "argmax",
     "argmin",
+    "topk",
     "var",
     "std",
     "reshape",
@@ -234,6 +247,7 @@ __all__ = [
     "swiglu",
     "layer_norm",
     "rms_norm",
+    "group_norm",
     "conv1d",
     "conv2d",
     "max_pool1d",

@@ -10,10 +10,15 @@ from parallel_params.nn.cell import Cell
 from parallel_params.nn.containers import CellList, SequentialCell
 from parallel_params.nn.grad_reducer import DistributedGradReducer
 from parallel_params.nn.layers.activation import (
+    ELU,
     GELU,
+    HSwish,
+    LeakyReLU,
     LogSoftmax,
+    Mish,
     ReLU,
     Sigmoid,
+    SiLU,
     Softmax,
     Tanh,
     get_activation,
@@ -24,6 +29,7 @@ from parallel_params.nn.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from parallel_params.nn.layers.conv import Conv1d, Conv2d
 from parallel_params.nn.layers.embedding import Embedding
 from parallel_params.nn.layers.feed_forward import FeedForward, SwiGLU
+from parallel_params.nn.layers.group_norm import GroupNorm
 from parallel_params.nn.layers.norm import LayerNorm, RMSNorm
 from parallel_params.nn.layers.pool import (
     AdaptiveAvgPool1d,
@@ -137,6 +143,7 @@ __all__ = [
     "Embedding",
     "LayerNorm",
     "RMSNorm",
+    "GroupNorm",
     "MultiheadAttention",
     "RotaryEmbedding",
     "FeedForward",
@@ -155,6 +162,11 @@ __all__ = [
     "BatchNorm2d",
     "ReLU",
     "GELU",
+    "SiLU",
+    "HSwish",
+    "Mish",
+    "LeakyReLU",
+    "ELU",
     "Tanh",
     "Sigmoid",
     "Softmax",

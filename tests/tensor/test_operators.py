@@ -150,6 +150,10 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "sigmoid": ops.sigmoid,
     "tanh": ops.tanh,
     "silu": ops.silu,
+    "leaky_relu": ops.leaky_relu,
+    "elu": ops.elu,
+    "hardswish": ops.hardswish,
+    "mish": ops.mish,
 }
 
 

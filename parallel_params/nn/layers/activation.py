@@ -1,7 +1,9 @@
 """Activations as cells, and as the names that `Dense(activation=...)` takes."""
 
 from parallel_params.nn.cell import Cell
+from parallel_params.nn.layers.checks import checked_number
 from parallel_params.tensor.ops import activation as ops
+from parallel_params.tensor.ops import rectifiers
 from parallel_params.tensor.ops import softmax as softmax_ops
 from parallel_params.tensor.tensor import Tensor
 
@@ -33,6 +35,68 @@ class GELU(Cell):
     def construct(self, x: Tensor) -> Tensor:
         """Return it elementwise."""
         return ops.gelu(x, "tanh" if self.approximate else "none")
+
+
+class SiLU(Cell):
+    """x / (1 + exp(-x)), also called swish."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return ops.silu(x)
+
+
+class HSwish(Cell):
+    """`SiLU` out of straight pieces: x * min(max(x + 3, 0), 6) / 6."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return rectifiers.hardswish(x)
+
+
+class Mish(Cell):
+    """x * tanh(log(1 + exp(x)))."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return rectifiers.mish(x)
+
+
+class LeakyReLU(Cell):
+    """x where it is positive, else `alpha` * x.
+
+    Args:
+        alpha: the slope for negative numbers.
+
+    Raises:
+        TypeError: `alpha` is no number.
+    """
+
+    def __init__(self, alpha: float = 0.2) -> None:
+        super().__init__()
+        self.alpha = checked_number("alpha", alpha)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return rectifiers.leaky_relu(x, self.alpha)
+
+
+class ELU(Cell):
+    """x where it is positive, else `alpha` * (exp(x) - 1).
+
+    Args:
+        alpha: the negative of the limit on the left.
+
+    Raises:
+        TypeError: `alpha` is no number.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = checked_number("alpha", alpha)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return it elementwise."""
+        return rectifiers.elu(x, self.alpha)
 
 
 class Tanh(Cell):
@@ -101,6 +165,11 @@ def fused_name(activation: Cell) -> str | None:
 _NAMED: dict[str, type[Cell]] = {
     "relu": ReLU,
     "gelu": GELU,
+    "silu": SiLU,
+    "hswish": HSwish,
+    "mish": Mish,
+    "leakyrelu": LeakyReLU,
+    "elu": ELU,
     "tanh": Tanh,
     "sigmoid": Sigmoid,
     "softmax": Softmax,

@@ -37,3 +37,16 @@ def checked_chance(setting: str, value: object) -> float:
     if not 0.0 <= chance < 1.0:
         raise ValueError(f"{setting} lies in [0, 1), not at {chance}")
     return chance
+
+
+def checked_epsilon(setting: str, value: object) -> float:
+    """Return `value` as a float of at least 0.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, or not a number.
+    """
+    epsilon = checked_number(setting, value)
+    if not epsilon >= 0.0:
+        raise ValueError(f"{setting} is at least 0, not {epsilon}")
+    return epsilon

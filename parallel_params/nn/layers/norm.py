@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from parallel_params.nn.cell import Cell
-from parallel_params.nn.layers.checks import checked_count, checked_number
+from parallel_params.nn.layers.checks import checked_count, checked_epsilon
 from parallel_params.nn.parameter import Parameter
 from parallel_params.nn.settings import checked_bool
 from parallel_params.tensor.dtype import DType, float32
@@ -50,7 +50,7 @@ class LayerNorm(Cell):
         self.begin_norm_axis = begin_norm_axis
         self.begin_params_axis = begin_params_axis
         self._check_axes()
-        self.epsilon = _checked_epsilon(epsilon)
+        self.epsilon = checked_epsilon("epsilon", epsilon)
         self.has_bias = checked_bool("has_bias", has_bias)
         gamma = initializer(gamma_init, self.normalized_shape, dtype)
         self.gamma = Parameter(gamma, name="gamma")
@@ -105,7 +105,7 @@ class RMSNorm(Cell):
     ) -> None:
         super().__init__()
         self.normalized_shape = _checked_dims(normalized_shape)
-        self.epsilon = _checked_epsilon(epsilon)
+        self.epsilon = checked_epsilon("epsilon", epsilon)
         gamma = initializer(gamma_init, self.normalized_shape, dtype)
         self.gamma = Parameter(gamma, name="gamma")
 
@@ -123,10 +123,3 @@ def _checked_dims(shape: "int | Sequence[int]") -> tuple[int, ...]:
     if not isinstance(lengths, list | tuple) or not lengths:
         raise TypeError(f"normalized_shape is an int or a list of ints, not {shape!r}")
     return tuple(checked_count("a length in normalized_shape", n) for n in lengths)
-
-
-def _checked_epsilon(value: object) -> float:
-    epsilon = checked_number("epsilon", value)
-    if not epsilon >= 0.0:
-        raise ValueError(f"epsilon is at least 0, not {epsilon}")
-    return epsilon
