@@ -157,6 +157,18 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+@pytest.mark.parametrize("operator", [ops.cross_entropy, ops.mse_loss])
+def test_the_mean_loss_of_an_empty_batch_is_refused(
+    operator: Callable[..., Tensor],
+) -> None:
+    logits = Tensor(np.zeros((0, 3)))
+    target = logits if operator is ops.mse_loss else Tensor(np.zeros(0, np.int64))
+    with pytest.raises(ValueError, match=r"empty: its shape is \(0, 3\)"):
+        operator(logits, target)
+    assert operator(logits, target, reduction="sum").item() == 0.0
+    assert operator(logits, target, reduction="none").size == 0
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_of_many_blocks_equal_those_of_one_number(activation: str) -> None:
     operator = ACTIVATIONS[activation]

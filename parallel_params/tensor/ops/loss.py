@@ -12,6 +12,7 @@ from parallel_params.tensor import softmax_kernels, tape
 from parallel_params.tensor.ops.apply import Operand, as_operand, pair, result
 from parallel_params.tensor.ops.ids import are_in_range
 from parallel_params.tensor.ops.loss_plain import (
+    check_not_empty,
     check_reduction,
     plain_cross_entropy,
     reduced,
@@ -44,7 +45,8 @@ def cross_entropy(
     Raises:
         TypeError: the logits are not floating point, or the target is neither labels
             nor probabilities of their element type.
-        ValueError: shapes do not fit, a label is out of range, or an option is unknown.
+        ValueError: shapes do not fit, a label is out of range, an option is unknown, or
+            there is nothing to take a mean of.
     """
     x, t = as_operand(input, "cross_entropy"), as_operand(target, "cross_entropy")
     logits, labels = x._array, t._array
@@ -91,7 +93,8 @@ def mse_loss(
         reduction: "mean", "sum" or "none".
 
     Raises:
-        ValueError: the shapes do not broadcast, or the reduction is unknown.
+        ValueError: the shapes do not broadcast, the reduction is unknown, or there is
+            nothing to take a mean of.
     """
     check_reduction(reduction, "mse_loss")
     a, b = pair(input, target, "mse_loss")
@@ -99,6 +102,7 @@ def mse_loss(
     is_plain = x.shape != y.shape or not x.size or x.dtype.char not in "fd"
     if is_plain or reduction == "none" or tape.is_nested():
         difference = a - b
+        check_not_empty(difference.shape, reduction, "mse_loss")
         return reduced(difference * difference, reduction)
     d = np.subtract(x, y)
     flat = d.reshape(-1)

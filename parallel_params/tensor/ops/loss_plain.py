@@ -26,6 +26,15 @@ def check_reduction(reduction: str, operator: str) -> None:
         )
 
 
+def check_not_empty(shape: tuple[int, ...], reduction: str, operator: str) -> None:
+    """Raise ValueError if a mean is wanted and there is nothing to take it of."""
+    if reduction == "mean" and 0 in shape:
+        raise ValueError(
+            f"{operator}: the batch is empty: its shape is {shape}; give it at least "
+            "one sample, or use reduction='sum', which is 0 for none"
+        )
+
+
 def plain_cross_entropy(
     x: Tensor,
     target: Tensor,
@@ -41,6 +50,7 @@ def plain_cross_entropy(
             f"cross_entropy takes logits of at least one dim and a label_smoothing in "
             f"[0, 1], not logits of shape {shape} and {label_smoothing}"
         )
+    check_not_empty(shape, reduction, "cross_entropy")
     dim = 0 if len(shape) == 1 else 1
     classes = shape[dim]
     if target._array.dtype.kind not in "iu":
@@ -122,7 +132,7 @@ def _check_labels(
 
 
 def _reduced_by(losses: Tensor, reduction: str, total: float) -> Tensor:
-    """Reduce; a mean divides by `total`, and the mean of nothing is nan."""
+    """Reduce; a mean divides by `total`, and is nan if every label is ignored."""
     if reduction != "mean":
         return reduced(losses, reduction)
     return sum(losses) * (1.0 / total if total else float("nan"))
