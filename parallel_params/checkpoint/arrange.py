@@ -8,7 +8,7 @@ arrange alike without a message.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from parallel_params.checkpoint.header import Entry, encode_header
+from parallel_params.checkpoint.header import METADATA, Entry, encode_header
 from parallel_params.checkpoint.manifest import Key, file_key
 from parallel_params.checkpoint.tensors import Described
 from parallel_params.errors import CheckpointNotSaved
@@ -96,10 +96,13 @@ def _share(tensors: Sequence[Described], file_bytes: int) -> list[list[Described
     return groups
 
 
-def _entries(tensors: Sequence[Described]) -> list[Entry]:
-    entries: list[Entry] = []
-    known: set[str] = {"__metadata__"}
-    start = 0
+def check_file_keys(tensors: Sequence[Described]) -> None:
+    """Refuse tensors that would have one name in a file.
+
+    Raises:
+        CheckpointNotSaved: naming it.
+    """
+    known: set[str] = {METADATA}
     for each in tensors:
         key = file_key(each.key, each.num_slices)
         if key in known:
@@ -108,6 +111,14 @@ def _entries(tensors: Sequence[Described]) -> list[Entry]:
                 f"{each.key}; rename a parameter"
             )
         known.add(key)
+
+
+def _entries(tensors: Sequence[Described]) -> list[Entry]:
+    check_file_keys(tensors)
+    entries: list[Entry] = []
+    start = 0
+    for each in tensors:
+        key = file_key(each.key, each.num_slices)
         entry = Entry(key=key, dtype=each.dtype, shape=each.shape, start=start)
         entries.append(entry)
         start += entry.num_bytes

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallel_params.checkpoint.drafting import Remarks
+from parallel_params.checkpoint.drafting import Remarks, check_layout
 from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import (
@@ -23,6 +23,7 @@ from parallel_params.checkpoint.folder import (
 )
 from parallel_params.checkpoint.loading import Loaded
 from parallel_params.checkpoint.managing import ManagerCheckpoints
+from parallel_params.checkpoint.manifest import Layout
 from parallel_params.checkpoint.matching import Layerwise
 from parallel_params.checkpoint.saving import Draft, named
 from parallel_params.comm.protocol import Communicator
@@ -57,11 +58,13 @@ class Checkpointer:
         keep_best: whether the one with the largest metric stays as well.
         asynchronous: write from a copy, beside training. The copy takes as much memory
             as a rank's part of the state.
+        layout: of the files, see `ParameterManager.save`.
         files: does what is done to the disk.
         clock: seconds.
 
     Raises:
         CheckpointError: `keep` is less than 1.
+        CheckpointNotSaved: there is no such layout.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Checkpointer:
         keep: int | None = 3,
         keep_best: bool = True,
         asynchronous: bool = False,
+        layout: Layout = "one",
         files: Files | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -78,9 +82,10 @@ class Checkpointer:
             raise CheckpointError(
                 f"keep: expected a number from 1 or None, got {keep!r}"
             )
+        check_layout(layout)
         self.folder = Path(folder)
         self._keep, self._keep_best = keep, keep_best
-        self._is_asynchronous = asynchronous
+        self._is_asynchronous, self._layout = asynchronous, layout
         self._files = files if files is not None else Files()
         self._clock = clock
         self._pending: tuple[Draft, threading.Thread] | None = None
@@ -115,7 +120,11 @@ class Checkpointer:
         name, serial = self._next_name(comm, manager.num_steps)
         remarks = Remarks(cursor=cursor, metric=metric, extras=extras or {})
         draft = manager.begin_save(
-            self.folder / name, remarks, files=self._files, serial=serial
+            self.folder / name,
+            remarks,
+            files=self._files,
+            serial=serial,
+            layout=self._layout,
         )
         copied_bytes = 0
         if self._is_asynchronous:

@@ -1,6 +1,6 @@
 """From a running manager to the draft of a checkpoint: what is to be saved of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -8,12 +8,14 @@ from pathlib import Path
 from parallel_params.checkpoint.arrange import arrange_in_one
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.live import parts_to_save
-from parallel_params.checkpoint.manifest import Manifest
+from parallel_params.checkpoint.manifest import Layout, Manifest
+from parallel_params.checkpoint.manifest_codec import LAYOUTS
 from parallel_params.checkpoint.saving import Contents, Draft
+from parallel_params.checkpoint.shards import ShardsWriter
 from parallel_params.checkpoint.strict_json import canonical
-from parallel_params.checkpoint.tensors import tensors_of
+from parallel_params.checkpoint.tensors import Described, tensors_of
 from parallel_params.checkpoint.training import capture
-from parallel_params.checkpoint.writers import OneWriter
+from parallel_params.checkpoint.writers import OneWriter, Writer
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointNotSaved
 from parallel_params.plan.codec import encode
@@ -48,7 +50,13 @@ class Source:
 
 
 def make_draft(
-    source: Source, files: Files, target: Path, remarks: Remarks, *, serial: int
+    source: Source,
+    files: Files,
+    target: Path,
+    remarks: Remarks,
+    *,
+    serial: int,
+    layout: Layout,
 ) -> Draft:
     """Describe a save of the state as it is now; nothing is written yet.
 
@@ -58,27 +66,21 @@ def make_draft(
         target: the folder that will be the checkpoint.
         remarks: kept in the manifest.
         serial: its number among those of its folder.
+        layout: of the files.
 
     Raises:
-        CheckpointNotSaved: gradients wait for a step, the weights are those to evaluate
-            with, or the remarks are no JSON.
+        CheckpointNotSaved: there is no such layout, gradients wait for a step, the
+            weights are those to evaluate with, or the remarks are no JSON.
     """
+    check_layout(layout)
     plan, course = source.plan, source.course
-    if course.is_evaluating:
-        raise CheckpointNotSaved(
-            "inside of `with manager.evaluation()` the weights are those to evaluate "
-            "with, and nothing could go on from them; save outside"
-        )
-    if course.has_pending:
-        raise CheckpointNotSaved(
-            "gradients are accumulated and wait for a step; save after that step"
-        )
+    _check_state(course)
     _check_remarks(remarks)
     tensors = tensors_of(plan)
     manifest = Manifest(
         step=course.num_steps,
         serial=serial,
-        layout="one",
+        layout=layout,
         files=(),
         tensors=(),
         training=capture(course),
@@ -89,15 +91,46 @@ def make_draft(
         written_by=f"parallel_params {metadata.version('parallel-params')}",
     )
     parts = parts_to_save(plan, source.comm.rank, source.runtime.arenas)
-    facts = {"format": "pt", "step": str(manifest.step)}
     return Draft(
         source.comm,
         files,
         target,
         Contents(manifest=manifest, tensors=tensors),
         [*parts],
-        OneWriter(arrange_in_one(tensors, facts)),
+        _writer(manifest, tensors, source.comm.rank),
     )
+
+
+def _writer(manifest: Manifest, tensors: Sequence[Described], rank: int) -> Writer:
+    """Return the writer of a layout, on one rank."""
+    facts = {"format": "pt", "step": str(manifest.step)}
+    if manifest.layout == "one":
+        return OneWriter(arrange_in_one(tensors, facts))
+    return ShardsWriter(tensors, facts, rank=rank)
+
+
+def check_layout(layout: str) -> None:
+    """Refuse what is no layout.
+
+    Raises:
+        CheckpointNotSaved: it is none.
+    """
+    if layout not in LAYOUTS:
+        raise CheckpointNotSaved(
+            f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}"
+        )
+
+
+def _check_state(course: Course) -> None:
+    if course.is_evaluating:
+        raise CheckpointNotSaved(
+            "inside of `with manager.evaluation()` the weights are those to evaluate "
+            "with, and nothing could go on from them; save outside"
+        )
+    if course.has_pending:
+        raise CheckpointNotSaved(
+            "gradients are accumulated and wait for a step; save after that step"
+        )
 
 
 def _check_remarks(remarks: Remarks) -> None:

@@ -8,6 +8,7 @@ from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import find_newest
 from parallel_params.checkpoint.loading import Loaded, Wishes, load_into, open_for_all
+from parallel_params.checkpoint.manifest import Layout
 from parallel_params.checkpoint.matching import Layerwise
 from parallel_params.checkpoint.saving import Draft
 from parallel_params.runtime.replan import Replannable
@@ -23,6 +24,7 @@ class ManagerCheckpoints(Replannable):
         cursor: int | None = None,
         metric: float | None = None,
         extras: Mapping[str, object] | None = None,
+        layout: Layout = "one",
     ) -> Path:
         """Save the whole training state into a new folder.
 
@@ -35,6 +37,8 @@ class ManagerCheckpoints(Replannable):
             cursor: samples that the world has consumed, to go on with the data.
             metric: how good the weights are; larger is better.
             extras: anything else to find again, of JSON's types; the first rank's.
+            layout: `one` is ordinary safetensors files that all ranks write into;
+                with `shards` every rank writes its own, as PyTorch's DCP reads them.
 
         Returns:
             The folder.
@@ -47,7 +51,9 @@ class ManagerCheckpoints(Replannable):
         Collective: all ranks, between steps, with the same arguments.
         """
         remarks = Remarks(cursor=cursor, metric=metric, extras=extras or {})
-        draft = self.begin_save(Path(folder), remarks, files=Files(), serial=1)
+        draft = self.begin_save(
+            Path(folder), remarks, files=Files(), serial=1, layout=layout
+        )
         draft.write()
         draft.commit()
         return draft.target
@@ -99,7 +105,13 @@ class ManagerCheckpoints(Replannable):
         return loaded
 
     def begin_save(
-        self, target: Path, remarks: Remarks, *, files: Files, serial: int
+        self,
+        target: Path,
+        remarks: Remarks,
+        *,
+        files: Files,
+        serial: int,
+        layout: Layout,
     ) -> Draft:
         """Begin a save that the caller writes and commits; `save` does all of it.
 
@@ -108,6 +120,7 @@ class ManagerCheckpoints(Replannable):
             remarks: kept beside the state.
             files: does what is done to the disk.
             serial: its number among those of its folder.
+            layout: of its files, see `save`.
 
         Raises:
             CheckpointNotSaved, ManagerClosed: as `save`.
@@ -120,7 +133,9 @@ class ManagerCheckpoints(Replannable):
             source = Source(
                 plan=self.plan, comm=self.comm, runtime=runtime, course=self._course
             )
-            draft = make_draft(source, files, target, remarks, serial=serial)
+            draft = make_draft(
+                source, files, target, remarks, serial=serial, layout=layout
+            )
         except Exception as raised:
             error = raised
         exchange(self.comm, b"", error)

@@ -8,7 +8,7 @@ checkpoint is of logical tensors, whoever wrote which part.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from parallel_params.plan.interval import Interval
 from parallel_params.plan.spec import ITEM_BYTES
@@ -16,6 +16,10 @@ from parallel_params.plan.text import did_you_mean
 
 BLOCK_BYTES = 4 << 20
 """Bytes of a tensor under one hash, at most: what is read to check a part of it."""
+
+
+Layout: TypeAlias = Literal["one", "shards"]
+"""`one`: ordinary files that all ranks write into. `shards`: every rank its own."""
 
 
 class Key(NamedTuple):

@@ -9,13 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from parallel_params.checkpoint.hashes import hash_of
 from parallel_params.checkpoint.manifest import (
     BLOCK_BYTES,
     Block,
     Key,
+    Layout,
     Manifest,
     Stored,
     StoredFile,
@@ -29,7 +30,7 @@ from parallel_params.plan.spec import ITEM_BYTES, MAX_NAME_LENGTH
 FAMILY = "parallel_params checkpoint"
 VERSION = 1
 FORMAT = f"{FAMILY} {VERSION}"
-LAYOUTS = ("one", "shards")
+LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 _FIELDS = ("format", *(f.name for f in fields(Manifest) if f.init), "checksum")
 _FILE_FIELDS = tuple(field.name for field in fields(StoredFile))

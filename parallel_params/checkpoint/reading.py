@@ -32,6 +32,8 @@ from parallel_params.tensor.tape import Array
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20
+MAX_OPEN_FILES = 64
+"""A process may have few hundred open; checkpoints of many ranks have more files."""
 
 # Not to wait for ever for a pipe that somebody has put in the place of a file.
 _FLAGS = (
@@ -188,6 +190,8 @@ class Reader:
         if index not in self._opened:
             file = self.manifest.files[index]
             path = self.folder / file.name
+            if len(self._opened) == MAX_OPEN_FILES:
+                os.close(self._opened.pop(next(iter(self._opened))))
             descriptor, num_bytes = open_file(path)
             self._opened[index] = descriptor
             if num_bytes != file.num_bytes:

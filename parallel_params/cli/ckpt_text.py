@@ -97,7 +97,7 @@ def show_facts(path: Path) -> dict[str, object]:
 def show_text(facts: Facts) -> str:
     """Write the facts of `show_facts` for a person."""
     lines = [f"{facts['path']}: step {facts['step']}, {facts['written_by']}"]
-    keys = ("cursor", "metric", "num_ranks", "level")
+    keys = ("cursor", "metric", "num_ranks", "level", "layout")
     lines += [f"  {key.replace('_', ' ')}: {facts[key]}" for key in keys]
     files, tensors, extras = facts["files"], facts["tensors"], facts["extras"]
     assert isinstance(files, list)
@@ -240,6 +240,7 @@ def _facts_of(manifest: Manifest) -> dict[str, object]:
     return {
         "step": manifest.step,
         "serial": manifest.serial,
+        "layout": manifest.layout,
         "bytes": manifest.num_bytes,
         "metric": manifest.metric,
         "cursor": manifest.cursor,

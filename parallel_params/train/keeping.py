@@ -171,6 +171,7 @@ class Keeping:
             keep=wanted.keep,
             keep_best=wanted.keep_best,
             asynchronous=wanted.background,
+            layout=wanted.layout,
         )
 
     def clean(self) -> list[str]:

@@ -11,6 +11,7 @@ from saved_states import GRAINS, NUM_STEPS, make_manager, take_steps, tensors_in
 from small_nets import adamw, make_net
 
 from parallel_params import nn
+from parallel_params.checkpoint.manifest import Layout
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
@@ -137,7 +138,8 @@ def test_processes_go_on_from_what_threads_saved_and_the_other_way(
         for before, level in ((0, 3), (3, 1)):
             manager, net = manage(comm, level)
             manager.load(folder / str(before))
-            manager.save(folder / str(level))
+            layout: Layout = "shards" if level else "one"
+            manager.save(folder / str(level), layout=layout)
             take_steps(manager, net, LAST)
             found.append(manager.weights_hash())
         ok = comm.rank > 0 or found == [expected] * 2

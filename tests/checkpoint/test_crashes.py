@@ -7,6 +7,7 @@ as a crash right behind it may leave it, and the newest checkpoint is read from 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from parallel_params import optim
 from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import remove_left_over
+from parallel_params.checkpoint.manifest import Layout
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
@@ -28,12 +30,16 @@ from parallel_params.tensor.tensor import Tensor
 Recording = tuple[list[Operation], Mapping[int, Mapping[str, bytes]]]
 
 
-@pytest.fixture(scope="module", params=[(1, False), (2, False), (4, True)])
+@pytest.fixture(
+    scope="module",
+    params=itertools.product((1, 2, 4), (False, True), get_args(Layout)),
+    ids=lambda each: f"{each[0]}-{'async' if each[1] else 'sync'}-{each[2]}",
+)
 def recording(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Recording:
     """Save after steps 1, 2 and 3, keeping two; return operations and tensors."""
-    num_ranks, is_asynchronous = request.param
+    num_ranks, is_asynchronous, layout = request.param
     root = tmp_path_factory.mktemp("recorded")
     files = RecordedFiles(root)
     contents: dict[int, Mapping[str, bytes]] = {}
@@ -47,7 +53,11 @@ def recording(
             policy=policy_of(2),
         )
         keeper = Checkpointer(
-            root / "kept", keep=2, asynchronous=is_asynchronous, files=files
+            root / "kept",
+            keep=2,
+            asynchronous=is_asynchronous,
+            layout=layout,
+            files=files,
         )
         for step in (1, 2, 3):
             manager.update({"w": np.ones(6)})

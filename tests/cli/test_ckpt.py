@@ -107,6 +107,27 @@ def test_prune_keeps_the_newest_and_the_best(kept: Path) -> None:
     assert say("prune", kept, "--keep", 1) == "nothing to remove\n"
 
 
+def test_all_verbs_work_on_shards(tmp_path: Path) -> None:
+    words = ["train.steps=4", "train.eval_every=2", "optim.schedule.warmup=1"]
+    words += ["checkpoint.every=2", "checkpoint.layout=shards"]
+    job = load_job(DIGITS, [*SMALL, *words, f"run.folder={tmp_path / 'run'}"])
+    console = Console(stream=io.StringIO())
+    run_threads(2, lambda comm: train(job, comm, console))
+    kept = tmp_path / "run" / "checkpoints"
+    (listed, _) = json.loads(say("ls", kept, "--json"))
+    assert (listed["layout"], listed["step"]) == ("shards", 2)
+    shown = say("show", kept)
+    assert "layout: shards" in shown
+    assert "shard-00002-model-00001-of-0000" in shown
+    assert say("verify", kept).count("whole ") == 2
+    assert "all tensors fit" in say("diff", kept, DIGITS, *SMALL, "-n", 4)
+    say("export", kept, tmp_path / "w.safetensors", "--state")
+    say("import", tmp_path / "w.safetensors", tmp_path / "in")
+    assert "moment1.0.weight" in say("show", tmp_path / "in")
+    say("prune", kept, "--keep", 1, "--no-best")
+    assert sorted(path.name for path in kept.iterdir()) == ["latest", "step-000004"]
+
+
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     for words in (
         ("ls", tmp_path / "nowhere"),

@@ -102,6 +102,8 @@ class Checkpoint:
     """Does the one with the best test score stay as well."""
     background: bool = False
     """Write from a copy while training goes on; the copy takes memory."""
+    layout: Literal["one", "shards"] = "one"
+    """one: files that all ranks write into; shards: one per rank, as PyTorch's DCP."""
     folder: Text | None = None
     """Where they are; by default checkpoints in the run folder. One run at a time."""
     other_bits: Literal["warn", "refuse"] = "warn"
