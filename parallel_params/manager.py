@@ -28,6 +28,7 @@ from parallel_params.runtime.course import Course, first_starts
 from parallel_params.runtime.edits import Edits
 from parallel_params.runtime.foreign import check_gradients, fill_views
 from parallel_params.runtime.opening import open_node
+from parallel_params.runtime.room import bytes_given_back
 from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.start import (
     equalise_start,
@@ -60,7 +61,8 @@ class ParameterManager(ManagerCheckpoints):
             replaced by those of the first rank of their group.
 
     Raises:
-        PlanError: parameters, optimizer, policy and mesh contradict each other.
+        PlanError: parameters, optimizer, policy and mesh contradict each other, or
+            there is not the memory for the plan (`policy.memory_limit_bytes`).
         PlanMismatch: the ranks built different models, optimizers, policies or meshes.
         RankFailed: another rank could not build its part.
 
@@ -83,7 +85,11 @@ class ParameterManager(ManagerCheckpoints):
             self.comm, net, optimizer, self._policy, mesh
         )
         self._optimizers = optimizers
-        self.plan, groups, roles, node, self.note = open_node(plan, self.comm)
+        self.plan, groups, roles, node, self.note = open_node(
+            plan,
+            self.comm,
+            given_back=bytes_given_back(self._parameters, optimizers),
+        )
         self.start_differences = equalise_start(
             self.plan, self.comm, groups, self._parameters
         )

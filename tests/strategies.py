@@ -192,6 +192,7 @@ def policies(
         non_finite=guards.non_finite,
         loss_scale=guards.loss_scale,
         master_weights=guards.master_weights,
+        memory_limit_bytes=draw(st.sampled_from((None, "unlimited", 1 << 60))),
     )
 
 

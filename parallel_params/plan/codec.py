@@ -19,6 +19,7 @@ from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import (
     Level,
+    MemoryLimit,
     NonFinite,
     Policy,
     Reduction,
@@ -169,7 +170,9 @@ def _decode_policy(record: Record) -> Policy:
         loss_scale=_decode_scale(record.optional_record("loss_scale", _SCALE_FIELDS)),
         wire_dtype=cast(WireDtype | None, record.optional_text("wire_dtype")),
         master_weights=record.flag("master_weights"),
-        memory_limit_bytes=record.optional_number("memory_limit_bytes"),
+        memory_limit_bytes=cast(
+            MemoryLimit | None, record.optional_number_or_text("memory_limit_bytes")
+        ),
     )
 
 

@@ -1,14 +1,14 @@
-"""Whether a plan fits in a rank's memory, and which policy would.
+"""Whether a plan fits in the memory there is, and which policy would.
 
 Counts what the plan counts: activations, Python and MPI's own buffers come on top.
 """
 
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import product
 
 from parallel_params.errors import PlanError
-from parallel_params.plan.cost import RankClass, estimate
+from parallel_params.plan.cost import estimate
 from parallel_params.plan.memory import RankBytes
 from parallel_params.plan.plan import Plan, make_plan
 from parallel_params.plan.policy import Level, Policy, Transport
@@ -28,6 +28,25 @@ _NAMES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Memory that some ranks take from together: of a machine, or of a cgroup.
+
+    Attributes:
+        name: for people.
+        ranks: that take from it, ascending.
+        free_bytes: that they can still take together.
+    """
+
+    name: str
+    ranks: tuple[int, ...]
+    free_bytes: int
+
+
+_Measure = Callable[[Plan], tuple[int, str]]
+"""Bytes that a plan takes too much, 0 or less if it fits; what it takes, in words."""
+
+
 def check_memory(plan: Plan) -> None:
     """Refuse a plan of which some rank holds more than `policy.memory_limit_bytes`.
 
@@ -37,49 +56,108 @@ def check_memory(plan: Plan) -> None:
             memory, smaller buckets, in this order; or that none does.
     """
     limit = plan.policy.memory_limit_bytes
-    if limit is None:
+    if not isinstance(limit, int):
         return
     heaviest = estimate(plan).heaviest
     if heaviest.bytes_held.total <= limit:
         return
+
+    def measure(other: Plan) -> tuple[int, str]:
+        total = estimate(other).heaviest.bytes_held.total
+        return total - limit, f"{format_bytes(total)} a rank"
+
     raise PlanError(
         f"rank {heaviest.blocks[0].first} would hold "
         f"{format_bytes(heaviest.bytes_held.total)}, but policy.memory_limit_bytes = "
-        f"{limit} ({format_bytes(limit)}): {_list_kinds(heaviest.bytes_held)}. "
-        + _say_what_fits(plan, limit)
+        f"{limit} ({format_bytes(limit)}): {_list_kinds([heaviest.bytes_held])}. "
+        + _say_what_fits(
+            plan, measure, "Use more ranks, a smaller model or a higher limit"
+        )
     )
 
 
-def _say_what_fits(plan: Plan, limit: int) -> str:
+def check_pools(plan: Plan, pools: Sequence[Pool], *, can_share: bool = True) -> None:
+    """Refuse a plan whose ranks together hold more than there is for them.
+
+    Args:
+        plan: of which every rank holds something.
+        pools: what there is.
+        can_share: whether shared memory may be offered as a way out.
+
+    Raises:
+        PlanError: of the pool that lacks most: who would hold how much, kind by kind,
+            what is free, and the first policy that would fit, as in `check_memory`.
+    """
+    if not pools:
+        return
+    held = _held_by_rank(plan)
+    needed, pool = _tightest(held, pools)
+    if needed <= pool.free_bytes:
+        return
+
+    def measure(other: Plan) -> tuple[int, str]:
+        needed, pool = _tightest(_held_by_rank(other), pools)
+        text = f"{format_bytes(needed)} of {format_bytes(pool.free_bytes)}"
+        return needed - pool.free_bytes, text
+
+    kinds = _list_kinds([held[rank] for rank in pool.ranks])
+    remedy = "Use more machines, a smaller model or more memory"
+    fitting = _say_what_fits(plan, measure, remedy, can_share=can_share)
+    raise PlanError(
+        f"{_name_ranks(pool.ranks)} would hold {format_bytes(needed)}, but "
+        f"{pool.name} has {format_bytes(pool.free_bytes)} of memory free for that: "
+        f"{kinds}. {fitting}. To try all the same, set policy.memory_limit_bytes = "
+        "'unlimited' (of a job: parallel.memory_limit)"
+    )
+
+
+def _held_by_rank(plan: Plan) -> list[RankBytes]:
+    classes = estimate(plan).classes
+    held = [classes[0].bytes_held] * plan.mesh.size
+    for each in classes[1:]:
+        for rank in each.ranks:
+            held[rank] = each.bytes_held
+    return held
+
+
+def _tightest(held: Sequence[RankBytes], pools: Sequence[Pool]) -> tuple[int, Pool]:
+    """Return the pool that lacks most, and what its ranks hold together."""
+    needs = [sum(held[rank].total for rank in pool.ranks) for pool in pools]
+    return max(
+        zip(needs, pools, strict=True), key=lambda pair: pair[0] - pair[1].free_bytes
+    )
+
+
+def _name_ranks(ranks: Sequence[int]) -> str:
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    if ranks[-1] - ranks[0] + 1 == len(ranks):
+        return f"ranks {ranks[0]} to {ranks[-1]} together"
+    return f"{len(ranks)} ranks together, the first is {ranks[0]},"
+
+
+def _say_what_fits(
+    plan: Plan, measure: _Measure, remedy: str, *, can_share: bool = True
+) -> str:
     least: tuple[int, str] | None = None
-    for policy in _alternatives(plan):
+    for policy in _alternatives(plan, can_share=can_share):
         try:
-            heaviest = _heaviest(plan, policy)
+            other = make_plan(
+                plan.params, plan.mesh, replace(policy, memory_limit_bytes=None)
+            )
         except PlanError:
             continue  # fast reduction, say, is not for all dtypes
-        total, changes = heaviest.bytes_held.total, _list_changes(plan.policy, policy)
-        if total <= limit:
-            return (
-                f"The first policy that fits has {changes}: {format_bytes(total)} a "
-                "rank"
-            )
-        if least is None or total < least[0]:
-            least = total, changes
-    closest = (
-        f" The least is {format_bytes(least[0])}, with {least[1]}." if least else ""
-    )
-    return (
-        f"No policy fits on these {plan.mesh.size} ranks.{closest} Use more ranks, a "
-        "smaller model or a higher limit"
-    )
+        excess, taken = measure(other)
+        changes = _list_changes(plan.policy, policy)
+        if excess <= 0:
+            return f"The first policy that fits has {changes}: {taken}"
+        if least is None or excess < least[0]:
+            least = excess, f"{taken}, with {changes}"
+    closest = f" The least is {least[1]}." if least else ""
+    return f"No policy fits on these {plan.mesh.size} ranks.{closest} {remedy}"
 
 
-def _heaviest(plan: Plan, policy: Policy) -> RankClass:
-    unlimited = replace(policy, memory_limit_bytes=None)
-    return estimate(make_plan(plan.params, plan.mesh, unlimited)).heaviest
-
-
-def _alternatives(plan: Plan) -> Iterator[Policy]:
+def _alternatives(plan: Plan, *, can_share: bool) -> Iterator[Policy]:
     """Yield other policies, those that change least of what a user sees first."""
     policy = plan.policy
     sums = [policy]
@@ -88,7 +166,7 @@ def _alternatives(plan: Plan) -> Iterator[Policy]:
             sums.append(replace(policy, grains=plan.mesh.num_shares))
         sums.append(replace(policy, reduction="fast", wire_dtype=None))
     transports: list[Transport] = [policy.transport]
-    if policy.transport == "messages":
+    if policy.transport == "messages" and can_share:
         transports.append("auto")
     bucket_bytes = [policy.bucket_bytes]
     while bucket_bytes[-1] // 4 >= _SMALLEST_BUCKET_BYTES:
@@ -102,9 +180,12 @@ def _alternatives(plan: Plan) -> Iterator[Policy]:
             yield other
 
 
-def _list_kinds(held: RankBytes) -> str:
-    """Name all that is not 0 bytes, the largest first."""
-    sizes = {field.name: getattr(held, field.name) for field in fields(held)}
+def _list_kinds(held: Sequence[RankBytes]) -> str:
+    """Name all that is not 0 bytes over these ranks, the largest first."""
+    sizes = {
+        field.name: sum(getattr(each, field.name) for each in held)
+        for field in fields(RankBytes)
+    }
     parts = sorted(sizes, key=lambda name: -sizes[name])
     return name_all(
         [f"{format_bytes(sizes[name])} {_NAMES[name]}" for name in parts if sizes[name]]

@@ -160,7 +160,7 @@ def make_plan(specs: Iterable[ParamSpec], mesh: Mesh, policy: Policy) -> Plan:
 
     Raises:
         PlanError: parameters, mesh and policy contradict each other, or a rank would
-            hold more than `policy.memory_limit_bytes`.
+            hold more than `policy.memory_limit_bytes`. What machines have is not asked.
 
     Examples:
         >>> plan = make_plan([ParamSpec("w", (256, 256))], Mesh(data=4), Policy())

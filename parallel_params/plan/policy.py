@@ -19,6 +19,7 @@ Reduction = Literal["canonical", "fast"]
 Transport = Literal["auto", "window", "messages"]
 NonFinite = Literal["ignore", "raise", "skip", "zero"]
 WireDtype = Literal["bfloat16", "float16"]
+MemoryLimit = int | Literal["unlimited"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "reduction": get_args(Reduction),
@@ -98,7 +99,8 @@ class Policy:
         wire_dtype: Gradients of more bytes travel between nodes as this; they are
             summed in their own dtype. None sends them as they are.
         master_weights: Whether 16-bit parameters keep a float32 weight that is moved.
-        memory_limit_bytes: What one rank may hold; a plan of more is refused.
+        memory_limit_bytes: What one rank may hold; a plan of more is refused. None: a
+            manager asks the machines what they have free; "unlimited": nobody is asked.
 
     Raises:
         PlanError: a value out of its range, or two that contradict each other.
@@ -121,7 +123,7 @@ class Policy:
     loss_scale: LossScale | float | None = None
     wire_dtype: WireDtype | None = None
     master_weights: bool = True
-    memory_limit_bytes: int | None = None
+    memory_limit_bytes: MemoryLimit | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", as_level(self.level))
@@ -130,9 +132,9 @@ class Policy:
             self.shard_threshold_bytes, "policy.shard_threshold_bytes", least=0
         )
         check_whole_number(self.alignment, "policy.alignment", least=1)
-        for field in ("grains", "memory_limit_bytes"):
-            if getattr(self, field) is not None:
-                check_whole_number(getattr(self, field), f"policy.{field}", least=1)
+        if self.grains is not None:
+            check_whole_number(self.grains, "policy.grains", least=1)
+        _check_memory_limit(self.memory_limit_bytes)
         for field, choices in _CHOICES.items():
             _check_choice(getattr(self, field), f"policy.{field}", choices)
         object.__setattr__(self, "override", _as_overrides(self.override))
@@ -206,6 +208,15 @@ def _check_choice(value: object, what: str, choices: tuple[str, ...]) -> None:
     if value not in choices and not (is_optional and value is None):
         raise PlanError(
             f"{what}: unknown {value!r}. {did_you_mean(str(value), choices)}"
+        )
+
+
+def _check_memory_limit(value: object) -> None:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_number and value is not None and value != "unlimited":
+        raise PlanError(
+            "policy.memory_limit_bytes: expected None (what the machine has free), "
+            f"'unlimited' or a whole number >= 1, got {value!r}"
         )
 
 

@@ -40,6 +40,11 @@ class Record:
         """Return a whole number, or None for null."""
         return None if self._value[key] is None else self.number(key)
 
+    def optional_number_or_text(self, key: str) -> int | str | None:
+        """Return a whole number or a word for one, or None for null."""
+        value = self._value[key]
+        return value if isinstance(value, str) else self.optional_number(key)
+
     def real(self, key: str) -> float:
         """Return a number, whole or not."""
         value = self._value[key]

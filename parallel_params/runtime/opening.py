@@ -16,6 +16,7 @@ from parallel_params.plan.spec import ParamSpec
 from parallel_params.runtime.groups import Groups
 from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.runtime.role import Role, role_of
+from parallel_params.runtime.room import check_room
 
 
 def plan_for(
@@ -32,19 +33,27 @@ def plan_for(
 
 
 def open_node(
-    plan: Plan, comm: Communicator
+    plan: Plan, comm: Communicator, *, given_back: int = 0, can_share: bool = True
 ) -> tuple[Plan, Groups, tuple[Role, ...], NodeMemory, str]:
     """Make the groups and windows of a plan; without room for windows, of its twin.
+
+    Args:
+        plan: the same on all ranks.
+        comm: all ranks of the plan.
+        given_back: bytes that this rank holds now and will not under the plan.
+        can_share: whether windows were not found to be impossible.
 
     Returns:
         The plan that is executed, its groups, this rank's roles, the windows, and why
         there are none if there should have been.
 
     Raises:
+        PlanError: there is not the memory for the plan, see `check_room`.
         CommunicationError: the policy insists on windows that cannot be had.
 
     Collective: all ranks.
     """
+    check_room(plan, comm, given_back=given_back, can_share=can_share)
     groups = Groups(plan, comm)
     roles = _roles(plan, comm.rank, groups)
     problem = ""
@@ -67,11 +76,15 @@ def open_node(
     groups.close()
     if plan.policy.transport == "window":
         raise CommunicationError(first)
+    note = f"messages instead of shared memory: {first}"
     policy = replace(plan.policy, transport="messages")
-    plan, groups, roles, node, _ = open_node(
-        make_plan(plan.params, plan.mesh, policy), comm
-    )
-    return plan, groups, roles, node, f"messages instead of shared memory: {first}"
+    twin = make_plan(plan.params, plan.mesh, policy)
+    try:
+        opened = open_node(twin, comm, given_back=given_back, can_share=False)
+    except PlanError as error:
+        raise PlanError(f"{error} ({note})") from error
+    plan, groups, roles, node, _ = opened
+    return plan, groups, roles, node, note
 
 
 def _roles(plan: Plan, rank: int, groups: Groups) -> tuple[Role, ...]:

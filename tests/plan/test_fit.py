@@ -6,6 +6,7 @@ import pytest
 
 from parallel_params.errors import PlanError
 from parallel_params.plan.cost import estimate
+from parallel_params.plan.fit import Pool, check_pools
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import make_plan
 from parallel_params.plan.policy import Level, Policy
@@ -86,3 +87,57 @@ def test_policies_that_are_no_plan_are_not_offered() -> None:
     policy = replace(BASE, level=Level.WEIGHT, transport="auto", memory_limit_bytes=9)
     with pytest.raises(PlanError, match=r"No policy fits on these 4 ranks. Use more"):
         make_plan(specs, MESH, policy)
+
+
+def pool(free_bytes: int, *ranks: int, name: str = "the machine m") -> Pool:
+    return Pool(name=name, ranks=ranks, free_bytes=free_bytes)
+
+
+def test_ranks_take_together_what_each_holds() -> None:
+    plan = make_plan(MODEL, MESH, BASE)
+    needed = 4 * total(BASE)
+    check_pools(plan, [pool(needed, 0, 1, 2, 3)])
+    check_pools(plan, [pool(needed // 2, 1, 2), pool(needed // 4, 3)])
+    check_pools(plan, [])
+    with pytest.raises(PlanError) as caught:
+        check_pools(plan, [pool(needed, 0, 1, 2, 3), pool(needed // 4 - 1, 2)])
+    assert "rank 2 would hold 1.4 MiB, but the machine m has 1.4 MiB" in str(
+        caught.value
+    )
+
+
+def test_a_refusal_names_the_pool_that_lacks_most_and_a_policy_for_all_pools() -> None:
+    plan = make_plan(MODEL, MESH, BASE)
+    least = total(replace(BASE, level=Level.GRADIENT))
+    pools = [pool(4 * least, 0, 1, 2, 3), pool(2 * least + 9, 0, 2, name="the cgroup")]
+    with pytest.raises(PlanError) as caught:
+        check_pools(plan, pools)
+    assert str(caught.value) == (
+        "ranks 0 to 3 together would hold 5.5 MiB, but the machine m has 4.5 MiB of "
+        "memory free for that: 2.0 MiB weights, 2.0 MiB gradients, 1.0 MiB optimizer "
+        "state and 512.0 KiB buffers to receive. The first policy that fits has "
+        "level=2: 4.5 MiB of 4.5 MiB. To try all the same, set "
+        "policy.memory_limit_bytes = 'unlimited' (of a job: parallel.memory_limit)"
+    )
+    with pytest.raises(PlanError, match="2 ranks together, the first is 1, would"):
+        check_pools(plan, [pool(9, 1, 3)])
+
+
+def test_shared_memory_is_no_way_out_where_it_was_tried() -> None:
+    plan = make_plan(MODEL, MESH, replace(BASE, level=Level.WEIGHT, reduction="fast"))
+    shared = replace(BASE, level=Level.GRADIENT, transport="auto")
+    tight = [pool(4 * total(shared), 0, 1, 2, 3)]
+    with pytest.raises(PlanError, match="The first policy that fits has transport="):
+        check_pools(plan, tight)
+    with pytest.raises(PlanError, match="No policy fits"):
+        check_pools(plan, tight, can_share=False)
+
+
+def test_what_a_machine_has_is_not_asked_by_a_plan() -> None:
+    digests = {
+        make_plan(MODEL, MESH, replace(BASE, memory_limit_bytes=limit)).digest
+        for limit in (None, "unlimited")
+    }
+    assert len(digests) == 2
+    with pytest.raises(PlanError, match=r"'unlimited' or a whole number >= 1, got 'x'"):
+        Policy(memory_limit_bytes="x")  # type: ignore[arg-type]  # what is tested

@@ -15,7 +15,7 @@ from parallel_params.train.config.limits import STRICT, Count, Seed, Text, Whole
 from parallel_params.train.config.loss import BY_TASK, Loss
 from parallel_params.train.config.models import Model
 from parallel_params.train.config.optim import Optim
-from parallel_params.train.config.sizes import NumBytes, PositiveNumBytes
+from parallel_params.train.config.sizes import MemoryLimit, NumBytes, PositiveNumBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +64,8 @@ class Parallel:
     """What gradients are rounded to between nodes; gives up the same bits."""
     master_weights: bool = True
     """Do 16-bit parameters keep a float32 weight, which is what is moved."""
-    memory_limit: PositiveNumBytes | None = None
-    """What one rank may hold, like "1 GiB"; a plan of more is refused."""
+    memory_limit: MemoryLimit | None = None
+    """What one rank may hold, like "1 GiB"; by default what is free; or "unlimited"."""
     override: tuple[FlagOverride, ...] = ()
     """Flags and levels of parameters, set from outside; a later entry wins."""
 

@@ -4,9 +4,9 @@ Binary units only: "MB" is refused, because half of its readers think of 10**6.
 """
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
@@ -45,14 +45,26 @@ def _bytes_from(value: object) -> object:
     return parse_bytes(value) if isinstance(value, str) else value
 
 
-_SCHEMA = WithJsonSchema(
-    {
-        "anyOf": [
-            {"type": "integer", "minimum": 0},
-            {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB|TiB)$"},
-        ]
-    }
-)
+def _limit_from(value: object) -> int | str:
+    if value == "unlimited":
+        return "unlimited"
+    try:
+        num_bytes = _bytes_from(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "unlimited"') from error
+    if isinstance(num_bytes, int) and not isinstance(num_bytes, bool) and num_bytes > 0:
+        return num_bytes
+    raise ValueError('expected bytes above 0, as in "1 GiB", or "unlimited"')
+
+
+_BYTES = [
+    {"type": "integer", "minimum": 0},
+    {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB|TiB)$"},
+]
+_SCHEMA = WithJsonSchema({"anyOf": _BYTES})
+_LIMIT = WithJsonSchema({"anyOf": [*_BYTES, {"const": "unlimited"}]})
 
 NumBytes = Annotated[int, Field(ge=0), BeforeValidator(_bytes_from), _SCHEMA]
 PositiveNumBytes = Annotated[int, Field(ge=1), BeforeValidator(_bytes_from), _SCHEMA]
+# A union would be two errors for one mistake.
+MemoryLimit = Annotated[int | Literal["unlimited"], PlainValidator(_limit_from), _LIMIT]
