@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from parallel_params.checkpoint.strict_json import canonical, read_json
+from parallel_params.checkpoint.strict_json import in_order, read_json
 from parallel_params.errors import CheckpointError
 from parallel_params.plan.spec import ITEM_BYTES
 
@@ -72,7 +72,8 @@ def encode_header(entries: Sequence[Entry], metadata: Mapping[str, str]) -> byte
             "shape": list(entry.shape),
             "data_offsets": [entry.start, entry.start + entry.num_bytes],
         }
-    text = canonical(fields)
+    # MindSpore's reader wants the tensors here in the order of their data.
+    text = in_order(fields)
     num_bytes = -(-(len(text) + 8) // ALIGNMENT) * ALIGNMENT - 8
     if num_bytes > MAX_HEADER_BYTES:
         raise ValueError(f"{len(entries)} tensors are too many for one file")
