@@ -1,20 +1,22 @@
 """A checkpoint as one file that other programs open, one tensor in memory at a time."""
 
 import os
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from parallel_params.checkpoint.files import Files
-from parallel_params.checkpoint.header import Entry, encode_header
+from parallel_params.checkpoint.foreign_files import SUFFIXES
 from parallel_params.checkpoint.manifest import Stored
 from parallel_params.checkpoint.names import rename, to_torch
 from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.single_file import (
+    Head,
+    write_ckpt,
+    write_npz,
+    write_safetensors,
+    written_aside,
+)
 from parallel_params.errors import CheckpointError, CheckpointNotSaved
-from parallel_params.tensor.tape import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ def export(
 
     Args:
         reader: of the checkpoint.
-        target: a `.safetensors` or `.npz` file that is not there yet.
+        target: a `.safetensors`, `.npz` or `.ckpt` file that is not there yet.
         naming: of the tensors.
         has_state: whether optimizer state goes with the weights.
 
@@ -54,30 +56,28 @@ def export(
         CheckpointNotSaved: the file is there, or cannot be written.
         CheckpointDamaged: the checkpoint is.
     """
-    writers = {".safetensors": _write_safetensors, ".npz": _write_npz}
-    write = writers.get(target.suffix)
-    if write is None:
+    if target.suffix not in SUFFIXES:
         raise CheckpointError(
-            f"{target}: expected a name that ends in {' or '.join(writers)}"
+            f"{target}: expected a name that ends in {' or '.join(SUFFIXES)}"
         )
     if os.path.lexists(target):
         raise CheckpointNotSaved(f"{target} is there already; give another name")
     named = _named(reader, naming, has_state=has_state)
+    heads = [
+        Head(name=name, dtype=stored.dtype, shape=stored.shape)
+        for name, stored in named
+    ]
     aside = target.with_name(target.name + ".tmp")
-    try:
-        aside.unlink(missing_ok=True)
-        notes = write(reader, aside, named)
-        Files().rename(aside, target)
-        Files().sync_folder(target.parent)
-    except OSError as error:
-        if isinstance(error, CheckpointNotSaved):
-            raise
-        raise CheckpointNotSaved(
-            f"{target} cannot be written: {error.strerror or error}"
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)
-    return notes
+    with written_aside(target, aside), reader:
+        arrays = (reader.array(stored) for _, stored in named)
+        if target.suffix == ".npz":
+            return write_npz(aside, heads, arrays)
+        if target.suffix == ".ckpt":
+            write_ckpt(aside, heads, arrays)
+            return []
+        facts = {"format": "pt", "step": str(reader.manifest.step)}
+        write_safetensors(aside, heads, arrays, facts)
+        return []
 
 
 def _named(
@@ -94,52 +94,3 @@ def _named(
             )
         named[name] = stored
     return list(named.items())
-
-
-def _arrays(
-    reader: Reader, named: Sequence[tuple[str, Stored]]
-) -> Iterator[tuple[str, Array]]:
-    with reader:
-        for name, stored in named:
-            yield name, reader.array(stored)
-
-
-def _write_safetensors(
-    reader: Reader, path: Path, named: Sequence[tuple[str, Stored]]
-) -> list[str]:
-    entries, start = [], 0
-    for name, stored in named:
-        entries.append(
-            Entry(key=name, dtype=stored.dtype, shape=stored.shape, start=start)
-        )
-        start += stored.num_bytes
-    header = encode_header(entries, {"format": "pt", "step": str(reader.manifest.step)})
-    files = Files()
-    descriptor = files.create(path)
-    try:
-        files.write(descriptor, memoryview(header), 0)
-        for entry, (_, array) in zip(entries, _arrays(reader, named), strict=True):
-            data = array.reshape(-1).view(np.uint8).data
-            files.write(descriptor, data, len(header) + entry.start)
-        files.sync(descriptor)
-    finally:
-        files.close(descriptor)
-    return []
-
-
-def _write_npz(
-    reader: Reader, path: Path, named: Sequence[tuple[str, Stored]]
-) -> list[str]:
-    notes = []
-    with path.open("xb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, array in _arrays(reader, named):
-                plain = array
-                if array.dtype.name == "bfloat16":
-                    plain = array.astype(np.float32)
-                    notes.append(f"{name} is float32 there: .npz has no bfloat16")
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, plain, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    return notes

@@ -1,27 +1,21 @@
-"""A file of others as a checkpoint of weights: safetensors or .npz, never pickle.
+"""A file of others as a checkpoint of weights: .safetensors, .npz or .ckpt, no pickle.
 
 What is imported has no optimizer state: load it with `weights_only=True`.
 """
 
-import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 
 from parallel_params.checkpoint.arrange import arrange_in_one
 from parallel_params.checkpoint.files import Files
-from parallel_params.checkpoint.header import decode_header, header_size
+from parallel_params.checkpoint.foreign_files import Tensors, open_foreign
 from parallel_params.checkpoint.live import LivePart
 from parallel_params.checkpoint.manifest import Key, Manifest
 from parallel_params.checkpoint.names import from_torch, rename
-from parallel_params.checkpoint.reading import open_file
 from parallel_params.checkpoint.saving import Contents, Draft
 from parallel_params.checkpoint.tensors import Described
 from parallel_params.checkpoint.writers import OneWriter
@@ -30,20 +24,6 @@ from parallel_params.errors import CheckpointError
 from parallel_params.plan.interval import Interval
 from parallel_params.plan.spec import ITEM_BYTES, ParamSpec
 from parallel_params.plan.text import did_you_mean, name_some
-from parallel_params.tensor.dtype import dtype_named
-from parallel_params.tensor.tape import Array
-
-
-class Tensors(Protocol):
-    """The tensors of a foreign file, read one by one."""
-
-    def names(self) -> Sequence[str]:
-        """Return what they are called there."""
-        ...
-
-    def array(self, name: str) -> Array:
-        """Return one of them."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +51,7 @@ def import_file(
     """Make a checkpoint of the weights in a foreign file.
 
     Args:
-        source: a `.safetensors` or `.npz` file.
+        source: a `.safetensors`, `.npz` or MindSpore's `.ckpt` file.
         target: the folder of the checkpoint, not there yet.
         renames: beginnings of names, old and new.
         wanted: the parameters of a net; then only what fits one of them is taken, and
@@ -81,7 +61,7 @@ def import_file(
         CheckpointError: the file cannot be read, or nothing of it fits.
         CheckpointNotSaved: the checkpoint cannot be written.
     """
-    with _open(source) as tensors:
+    with open_foreign(source) as tensors:
         chosen, notes = _choose(tensors, renames, wanted)
         if not chosen:
             raise CheckpointError(f"{source}: nothing fits. {' '.join(notes)}")
@@ -157,8 +137,7 @@ def _choose(
         spec = specs.get(from_torch(name, specs))
         if spec is None:
             notes.append(f"{theirs} is not used. {did_you_mean(name, specs)}")
-        elif tuple(tensors.array(theirs).shape) != spec.shape:
-            shape = tuple(tensors.array(theirs).shape)
+        elif (shape := tensors.shape(theirs)) != spec.shape:
             notes.append(
                 f"{theirs} is not used: shape {shape}, and {spec.name} has {spec.shape}"
             )
@@ -168,67 +147,3 @@ def _choose(
     if missing:
         notes.append(f"not in the file: {name_some(missing, most=12)}")
     return chosen, notes
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Tensors]:
-    if path.suffix == ".safetensors":
-        descriptor, num_bytes = open_file(path)
-        try:
-            yield _Safetensors(path, descriptor, num_bytes)
-        finally:
-            os.close(descriptor)
-    elif path.suffix == ".npz":
-        descriptor, _ = open_file(path)
-        try:
-            with os.fdopen(descriptor, "rb") as file:
-                archive = np.load(file, allow_pickle=False)
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise ValueError("it is no archive of arrays")
-                yield _Npz(archive)
-        except CheckpointError:
-            raise
-        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
-    else:
-        raise CheckpointError(f"{path}: expected a .safetensors or .npz file")
-
-
-class _Safetensors:
-    """A safetensors file whose head was checked."""
-
-    def __init__(self, path: Path, descriptor: int, num_bytes: int) -> None:
-        self._descriptor, self._path = descriptor, path
-        self._head = header_size(os.pread(descriptor, 8, 0), num_bytes, str(path))
-        content = os.pread(descriptor, self._head, 0)
-        entries, _ = decode_header(content, num_bytes, str(path))
-        self._entries = {entry.key: entry for entry in entries}
-
-    def names(self) -> Sequence[str]:
-        return list(self._entries)
-
-    def array(self, name: str) -> Array:
-        entry = self._entries[name]
-        out = np.empty(entry.num_bytes, np.uint8)
-        view, place = out.data, self._head + entry.start
-        while view:
-            got = os.preadv(self._descriptor, [view], place)
-            if got == 0:
-                raise CheckpointError(f"{self._path}: tensor {name!r} is cut short")
-            view, place = view[got:], place + got
-        array: Array = out.view(dtype_named(entry.dtype).numpy).reshape(entry.shape)
-        return array
-
-
-class _Npz:
-    """An .npz archive; arrays of Python objects are refused by NumPy."""
-
-    def __init__(self, archive: "np.lib.npyio.NpzFile") -> None:
-        self._archive = archive
-
-    def names(self) -> Sequence[str]:
-        return list(self._archive.files)
-
-    def array(self, name: str) -> Array:
-        array: Array = self._archive[name]
-        return array

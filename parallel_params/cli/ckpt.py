@@ -81,18 +81,25 @@ def export(
     path: Where,
     target: Annotated[Path, typer.Argument(metavar="FILE")],
     names: Annotated[
-        str, typer.Option("--names", metavar="own|torch", help="Whose names.")
-    ] = "own",
+        str,
+        typer.Option(
+            "--names",
+            metavar="mindspore|torch",
+            help="Whose names; ours are MindSpore's.",
+        ),
+    ] = "mindspore",
     renames: Renames = None,
     state: Annotated[
         bool, typer.Option("--state", help="With the optimizer state.")
     ] = False,
 ) -> None:
-    """Write a checkpoint's weights as one .safetensors or .npz file."""
+    """Write a checkpoint's weights as one .safetensors, .npz or .ckpt file."""
     from parallel_params.cli import ckpt_text
 
-    if names not in ("own", "torch"):
-        raise typer.BadParameter(f"own or torch, not {names!r}", param_hint="--names")
+    if names not in ("mindspore", "torch"):
+        raise typer.BadParameter(
+            f"mindspore or torch, not {names!r}", param_hint="--names"
+        )
     lines = ckpt_text.export_to(
         path, target, is_torch=names == "torch", renames=renames or (), has_state=state
     )
@@ -109,7 +116,7 @@ def import_from(
     ] = None,
     renames: Renames = None,
 ) -> None:
-    """Make a checkpoint of the weights in a .safetensors or .npz file."""
+    """Make a checkpoint of the weights in a .safetensors, .npz or .ckpt file."""
     from parallel_params.cli import ckpt_text
 
     typer.echo("\n".join(ckpt_text.import_from(source, target, job, renames or ())))

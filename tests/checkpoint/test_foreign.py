@@ -114,7 +114,7 @@ def test_a_partial_import_tells_what_is_left_with_near_names(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("w.pt", b"\x80\x02", "expected a .safetensors or .npz file"),
+        ("w.pt", b"\x80\x02", "expected a .safetensors, .npz, .ckpt file"),
         ("w.npz", b"PK\x03\x04broken", "cannot be read"),
         ("w.npz", b"\x80\x04pickle", "cannot be read"),
         ("w.safetensors", b"", "no safetensors file"),
