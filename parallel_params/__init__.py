@@ -8,6 +8,9 @@ from importlib import metadata as _metadata
 
 from parallel_params import debug, errors, nn, ops, optim, plan
 from parallel_params.checkpoint.checkpointer import Checkpointer
+from parallel_params.checkpoint.ckpt_loading import load_checkpoint
+from parallel_params.checkpoint.ckpt_saving import save_checkpoint
+from parallel_params.checkpoint.into_net import load_param_into_net
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.world import init
 from parallel_params.manager import ParameterManager
@@ -48,6 +51,9 @@ __version__ = _metadata.version("parallel-params")
 __all__ = [
     "ParameterManager",
     "Checkpointer",
+    "save_checkpoint",
+    "load_checkpoint",
+    "load_param_into_net",
     "Parameter",
     "ParameterTuple",
     "Tensor",

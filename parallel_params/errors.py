@@ -206,3 +206,14 @@ class CheckpointNotSaved(ParallelParamsError, OSError):
     Cause: a full disk, a folder without permission, a path that exists already. The
     message has what the system says. Training may go on: no weight has changed.
     """
+
+
+class CheckpointFolderMissing(CheckpointNotSaved, FileNotFoundError):
+    """The folder that a file of weights should be saved in is not there."""
+
+
+class ParametersDoNotFit(CheckpointMismatch, RuntimeError):
+    """Loaded parameters are of another shape or type than the net's, or not all there.
+
+    Nothing was written into the net. The message names them, and near names.
+    """
