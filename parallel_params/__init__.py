@@ -6,7 +6,7 @@ Importing it loads NumPy alone.
 
 from importlib import metadata as _metadata
 
-from parallel_params import debug, errors, nn, ops, optim, plan
+from parallel_params import debug, errors, nn, ops, optim, outer, plan
 from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.checkpoint.ckpt_loading import load_checkpoint
 from parallel_params.checkpoint.ckpt_saving import save_checkpoint
@@ -15,6 +15,7 @@ from parallel_params.comm.local import run_threads
 from parallel_params.comm.world import init
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter, ParameterTuple
+from parallel_params.outer.loop import OuterLoop
 from parallel_params.plan import Level, Mesh, ParamSpec, Plan, Policy, make_plan
 from parallel_params.tensor import (
     DType,
@@ -50,6 +51,7 @@ __version__ = _metadata.version("parallel-params")
 
 __all__ = [
     "ParameterManager",
+    "OuterLoop",
     "Checkpointer",
     "save_checkpoint",
     "load_checkpoint",
@@ -60,6 +62,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "outer",
     "plan",
     "debug",
     "errors",

@@ -27,11 +27,12 @@ FLOORS = {
     "runtime": 3,
     "checkpoint": 3,
     "manager": 4,
-    "testing": 5,
-    "train": 5,
-    "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
+    "outer": 5,
+    "testing": 6,
+    "train": 6,
+    "cli": 7,
+    "__main__": 8,
+    "__init__": 8,
 }
 
 Node = TypeVar("Node", bound=ast.AST)

@@ -1,0 +1,7 @@
+"""Training with an outer loop: private steps, and every so often one step on all."""
+
+from parallel_params.outer.anchors import averaging, diloco
+from parallel_params.outer.loop import OuterLoop
+from parallel_params.plan.outer import OuterPlan
+
+__all__ = ["OuterLoop", "OuterPlan", "averaging", "diloco"]
