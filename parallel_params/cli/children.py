@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from parallel_params.cli.ends import STOPPED
+from parallel_params.cli.leftovers import tell_and_remove
 from parallel_params.cli.start import Start
 
 # How long a world may take to end after Ctrl-C before it is killed.
@@ -121,6 +122,8 @@ def run_world(
 ) -> int:
     """Run a world to its end, with its input closed.
 
+    Before and behind it, shared memory that killed worlds have left is removed.
+
     Args:
         start: what to run.
         environ: the environment, to which the variables of `start` are added.
@@ -131,6 +134,7 @@ def run_world(
     Returns:
         The exit code: that of the world, 130 after Ctrl-C, 128 + n after signal n.
     """
+    tell_and_remove()
     child = _Child(grace_s, is_savable=is_savable)
     # Under nohup a closed terminal is to change nothing.
     before = {
@@ -143,6 +147,7 @@ def run_world(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        tell_and_remove()
     return exit_code(code, family=start.family, received=child.received)
 
 
