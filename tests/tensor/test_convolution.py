@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from parallel_params import ops
-from parallel_params.tensor import Tensor, conv_kernels
+from parallel_params.tensor import Tensor, patches
 from parallel_params.tensor import dtype as dtypes
 from parallel_params.tensor.frame import Frame
 from parallel_params.tensor.tape import Array
@@ -150,7 +150,7 @@ def test_blocks_of_rows_do_not_change_a_result(monkeypatch: pytest.MonkeyPatch) 
         return found
 
     whole = run()
-    monkeypatch.setattr(conv_kernels, "BLOCK", 1)
+    monkeypatch.setattr(patches, "BLOCK", 1)
     for one, other in zip(run(), whole, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
 
