@@ -24,9 +24,11 @@ from parallel_params.tensor import (
     embedding_kernels,
     kernels,
     norm_kernels,
+    pool_kernels,
     softmax_kernels,
 )
 from parallel_params.tensor.kernel_set import Kernel
+from parallel_params.tensor.window import Window
 
 Array = NDArray[Any]
 ROWS, MANY = 8 * LENGTH, 10_000_000
@@ -155,9 +157,32 @@ def cases() -> list[Case]:
             run=lambda: embedding_kernels.add_rows(ids, x, table),
             results=(table,),
         ),
+        *_pools(),
         _tile(tile),
         _in_place("attention: p again", attention_kernels.probabilities, tile, logs),
         _in_place("attention: (d - s) p", attention_kernels.pull, tile, p, logs),
+    ]
+
+
+def _pools() -> list[Case]:
+    """Pairs of columns of 64 pictures of 16 channels, there and back."""
+    x, window = _normal(64 * 16 * 28, 28, 1), Window(length=28, kernel=2, stride=2)
+    out, dx = np.empty((len(x), 14, 1), np.float32), np.empty_like(x)
+    choice, g = np.empty(out.shape, np.uint8), _normal(*out.shape)
+    pool_kernels.max_along(x, window, out, choice)
+    return [
+        Case(
+            name="max pool of pairs",
+            size="64x16x28x28",
+            run=lambda: pool_kernels.max_along(x, window, out, choice),
+            results=(out, choice),
+        ),
+        Case(
+            name="max pool of pairs, backward",
+            size="64x16x28x28",
+            run=lambda: pool_kernels.max_along_grad(g, choice, window, dx),
+            results=(dx,),
+        ),
     ]
 
 

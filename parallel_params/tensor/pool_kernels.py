@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import BLOCK
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.window import Window
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def max_along(x: Array, window: Window, out: Array, choice: Array | None) -> None:
     """Write the largest element of every window into `out`.
 
@@ -42,10 +44,12 @@ def _max_block(x: Array, window: Window, out: Array, choice: Array | None) -> No
             choice.fill(0)
     else:
         begin = 2
-        first, second = x[:, window.taps(0)], x[:, window.taps(1)]
-        np.maximum(first, second, out=out)
+        # Single elements some way apart are copied: two passes read them otherwise.
+        second = np.ascontiguousarray(x[:, window.taps(1)])
+        np.copyto(out, x[:, window.taps(0)])
         if choice is not None:
-            np.copyto(choice, np.greater(second, first))
+            np.copyto(choice, np.greater(second, out))
+        np.maximum(out, second, out=out)
     for j in range(begin, window.kernel):
         windows, places = window.inside(j)
         found, best = x[:, places], out[:, windows]
@@ -57,6 +61,7 @@ def _max_block(x: Array, window: Window, out: Array, choice: Array | None) -> No
         np.maximum(best, found, out=best)
 
 
+@kernel(fast="parallel_params.tensor.fast.forms")
 def max_along_grad(g: Array, choice: Array, window: Window, dx: Array) -> None:
     """Write into `dx` [outer, window.length, inner] the gradient of what was chosen."""
     for part in _parts(dx):

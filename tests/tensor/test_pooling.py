@@ -8,11 +8,13 @@ import pytest
 from grads import gradients_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from kernel_sets import kernels_as
 
 from parallel_params import ops
 from parallel_params.tensor import Tensor, pool_kernels
 from parallel_params.tensor.frame import Frame
 from parallel_params.tensor.tape import Array
+from parallel_params.tensor.window import Window
 
 
 def _ties(*shape: int, seed: int = 0) -> Array:
@@ -173,3 +175,27 @@ def test_what_does_not_fit_is_named(call: Callable[[], Tensor], message: str) ->
 def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match="max_pool2d takes floating-point elements"):
         ops.max_pool2d(Tensor(np.zeros((1, 1, 2, 2), int)), 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 5, 1), (2, 4, 9), (1, 1, 1)])
+def test_compiled_pairs_have_the_bits_of_numpy(
+    shape: tuple[int, int, int], dtype: type
+) -> None:
+    rng = np.random.default_rng(1)
+    outer, count, inner = shape
+    window = Window(length=2 * count, kernel=2, stride=2)
+    x: Array = rng.integers(-2, 3, (outer, 2 * count, inner)).astype(dtype)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    g: Array = rng.standard_normal(shape).astype(dtype)
+    found = []
+    for name in ("numpy", "fast"):
+        out: Array = np.empty(shape, dtype)
+        dx = np.empty_like(x)
+        choice = np.empty(shape, np.uint8)
+        with kernels_as(name):
+            pool_kernels.max_along(x, window, out, choice)
+            pool_kernels.max_along_grad(g, choice, window, dx)
+        found.append((out, choice, dx))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -66,3 +66,45 @@ def pull(d: Array, p: Array, shift: Array) -> None:
         row, probability, less = d[i], p[i], shift[i]
         for j in range(row.size):
             row[j] = (row[j] - less) * probability[j]
+
+
+@compiled("void(T[::1], T[::1], uint8[::1])")
+def larger_of_pairs(x: Array, out: Array, choice: Array) -> None:
+    """Write the larger of every two neighbours, and which it was."""
+    for i in range(out.size):
+        a, b = x[2 * i], x[2 * i + 1]
+        choice[i] = b > a
+        out[i] = b if b > a or b != b else a
+
+
+@compiled("void(T[:, ::1], T[:, ::1], uint8[:, ::1])")
+def larger_of_rows(x: Array, out: Array, choice: Array) -> None:
+    """Write the larger elements of every two rows, and in which they were."""
+    for i in range(out.shape[0]):
+        first, second, into, which = x[2 * i], x[2 * i + 1], out[i], choice[i]
+        for j in range(into.size):
+            a, b = first[j], second[j]
+            which[j] = b > a
+            into[j] = b if b > a or b != b else a
+
+
+@compiled("void(T[::1], uint8[::1], T[::1])")
+def to_pairs(g: Array, choice: Array, dx: Array) -> None:
+    """Write g to the neighbour that was chosen, and what remains of it to the other."""
+    kind = g.dtype.type
+    for i in range(g.size):
+        part = g[i] * kind(choice[i])
+        dx[2 * i + 1] = part
+        dx[2 * i] = g[i] - part
+
+
+@compiled("void(T[:, ::1], uint8[:, ::1], T[:, ::1])")
+def to_rows(g: Array, choice: Array, dx: Array) -> None:
+    """Write g to the row that was chosen, and what remains of it to the other."""
+    kind = g.dtype.type
+    for i in range(g.shape[0]):
+        grad, which, first, second = g[i], choice[i], dx[2 * i], dx[2 * i + 1]
+        for j in range(grad.size):
+            part = grad[j] * kind(which[j])
+            second[j] = part
+            first[j] = grad[j] - part

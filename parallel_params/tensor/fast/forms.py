@@ -5,12 +5,18 @@ Each does what the kernel of its name does, under the same contract.
 
 import numpy as np
 
-from parallel_params.tensor import attention_kernels, embedding_kernels, kernels
+from parallel_params.tensor import (
+    attention_kernels,
+    embedding_kernels,
+    kernels,
+    pool_kernels,
+)
 from parallel_params.tensor import norm_kernels as norms
 from parallel_params.tensor import softmax_kernels as rows
 from parallel_params.tensor.fast import element_loops, row_loops
 from parallel_params.tensor.fast.compiler import fits, numbers
 from parallel_params.tensor.tape import Array
+from parallel_params.tensor.window import Window
 
 
 def add_bias(x: Array, bias: Array) -> None:
@@ -179,3 +185,34 @@ def pull(d: Array, p: Array, shift: Array) -> None:
         element_loops.pull(d, p, shift)
     else:
         attention_kernels.pull.numpy(d, p, shift)
+
+
+def _takes_pairs(window: Window) -> bool:
+    return window.kernel == 2 and window.tiles
+
+
+def max_along(x: Array, window: Window, out: Array, choice: Array | None) -> None:
+    """Write the largest element of every window; compiled where windows are pairs."""
+    if choice is None or not _takes_pairs(window) or not fits((x, out)):
+        pool_kernels.max_along.numpy(x, window, out, choice)
+    elif x.shape[2] == 1:
+        pairs, larger = x.reshape(-1), out.reshape(-1)
+        element_loops.larger_of_pairs(pairs, larger, choice.reshape(-1))
+    else:
+        rows, larger, which = (_rows(array) for array in (x, out, choice))
+        element_loops.larger_of_rows(rows, larger, which)
+
+
+def max_along_grad(g: Array, choice: Array, window: Window, dx: Array) -> None:
+    """Write the gradient of what was chosen; compiled where windows are pairs."""
+    if not _takes_pairs(window) or not fits((g, dx)):
+        pool_kernels.max_along_grad.numpy(g, choice, window, dx)
+    elif dx.shape[2] == 1:
+        element_loops.to_pairs(g.reshape(-1), choice.reshape(-1), dx.reshape(-1))
+    else:
+        element_loops.to_rows(_rows(g), _rows(choice), _rows(dx))
+
+
+def _rows(array: Array) -> Array:
+    rows: Array = array.reshape(-1, max(1, array.shape[2]))
+    return rows
