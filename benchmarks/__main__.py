@@ -11,6 +11,7 @@ from benchmarks import (
     kills,
     leak,
     memory,
+    operators,
     same_bits,
     step,
     tiny_step,
@@ -24,6 +25,7 @@ app.command("exchange")(exchange.main)
 app.command("cable")(cable.main)
 app.command("kernels")(kernels.main)
 app.command("memory")(memory.main)
+app.command("operators")(operators.main)
 app.command("checkpoint")(checkpoint.main)
 app.command("kills")(kills.main)
 app.command("leak")(leak.main)
