@@ -147,11 +147,16 @@ class Policy:
         return self.loss_scale
 
     @property
-    def has_verdict(self) -> bool:
-        """Whether the ranks decide together what becomes of a step's gradients."""
+    def is_watching(self) -> bool:
+        """Whether gradients that are not finite are looked for."""
         scale = self.scaling
         is_dynamic = scale is not None and scale.is_dynamic
-        return self.clip is not None or self.non_finite != "ignore" or is_dynamic
+        return self.non_finite != "ignore" or is_dynamic
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether the ranks decide together what becomes of a step's gradients."""
+        return self.clip is not None or self.is_watching
 
     @property
     def overrides(self) -> tuple[tuple[str, Level], ...]:

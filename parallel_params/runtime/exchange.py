@@ -8,9 +8,10 @@ import numpy as np
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.flights import Flights
-from parallel_params.runtime.reducer import Reducer, flight_bytes
+from parallel_params.runtime.reducer import Finding, Reducer, flight_bytes
 from parallel_params.runtime.stepper import Stepper
-from parallel_params.runtime.verdict import NonFinite, is_known_by_node
+from parallel_params.runtime.summing import Scratch
+from parallel_params.runtime.verdict import NonFinite
 from parallel_params.tensor.dtype import dtype_named
 
 
@@ -26,25 +27,25 @@ class Exchange:
     the mean is taken over."""
 
 
-def name_element(plan: Plan, arena: Arena, index: int, position: int) -> NonFinite:
-    """Say whose an element of a reduced gradient is that is not finite.
+def name_finding(plan: Plan, arena: Arena, finding: Finding) -> NonFinite:
+    """Say which parameter's element was found, and on which rank.
 
     Args:
         plan: of the arena.
         arena: whose gradient.
-        index: in the bucket.
-        position: in the bucket's group, of the member that contributed it.
+        finding: in the bucket of the arena.
     """
     extent = next(
-        e for e in arena.bucket.extents if e.interval.start <= index < e.interval.stop
+        e
+        for e in arena.bucket.extents
+        if e.interval.start <= finding.element < e.interval.stop
     )
     rank = arena.role.local_ranks[0]
     return NonFinite(
-        name=extent.name,
-        index=index - extent.interval.start,
-        rank=plan.mesh.group(rank, arena.bucket.axes)[position],
-        bucket=arena.bucket.index,
-        is_of_node=is_known_by_node(plan, arena.bucket),
+        parameter=[spec.name for spec in plan.params].index(extent.name),
+        element=finding.element - extent.interval.start,
+        cause=finding.cause,
+        rank=plan.mesh.group(rank, arena.bucket.axes)[finding.position],
     )
 
 
@@ -68,6 +69,7 @@ def make_reducers(
 ) -> list[Reducer]:
     """Make what sums the gradients of every bucket, and gathers its weights."""
     is_canonical, wire = plan.policy.reduction == "canonical", _wire_of(plan)
+    scratch = Scratch()
     return [
         Reducer(
             arena.role,
@@ -75,6 +77,8 @@ def make_reducers(
             dtype=arena.dtype,
             wire=wire,
             is_canonical=is_canonical,
+            is_watched=plan.policy.is_watching,
+            scratch=scratch,
         )
         for arena in arenas
     ]

@@ -8,13 +8,15 @@ what a gradient is used for, and scales nothing.
 """
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
 from parallel_params.comm.protocol import Communicator, Pending
 from parallel_params.runtime.flights import DONE, Flight, Flights
 from parallel_params.runtime.role import Role
-from parallel_params.runtime.summing import BLOCK, RowSum, first_non_finite
+from parallel_params.runtime.summing import Fault, RowSum, Scratch
 from parallel_params.tensor.tape import Array
 
 
@@ -52,6 +54,35 @@ def narrower(
     return wire if wire is not None and wire.itemsize < dtype.itemsize else None
 
 
+class Cause(IntEnum):
+    """Why a sum of gradients is not finite; of two for one element the first counts."""
+
+    GRADIENT = 0
+    """A rank's gradient is not."""
+    WIRE = 1
+    """What a rank sends is finite, but not what it is rounded to on the wire."""
+    SUM = 2
+    """All gradients in it are finite, and their sum overflows."""
+    NODE = 3
+    """What the ranks of a node send is not; they know why."""
+    UNKNOWN = 4
+    """MPI has made the sum, and does not tell."""
+
+
+class Finding(NamedTuple):
+    """An element of a sum that is not finite.
+
+    Attributes:
+        element: its number in the bucket.
+        cause: why.
+        position: in the group, of the member that it comes from; else the own one.
+    """
+
+    element: int
+    cause: Cause
+    position: int
+
+
 class Reducer:
     """Sums one bucket's gradients over its group, and gathers what owners have.
 
@@ -61,6 +92,8 @@ class Reducer:
         dtype: of the bucket.
         wire: of what travels between nodes; None for `dtype`.
         is_canonical: whether the order of the sum is fixed.
+        is_watched: whether to look for what is not finite.
+        scratch: for running sums.
     """
 
     def __init__(
@@ -71,14 +104,16 @@ class Reducer:
         dtype: "np.dtype[np.generic]",
         wire: "np.dtype[np.generic] | None",
         is_canonical: bool,
+        is_watched: bool,
+        scratch: Scratch,
     ) -> None:
         self._role = role
-        self._flights = flights
+        self._flights, self._scratch = flights, scratch
         self._dtype = dtype
         self._wire = narrower(wire, dtype)
-        self._is_canonical = is_canonical
+        self._is_canonical, self._is_watched = is_canonical, is_watched
+        self._is_packed = role.num_local > 1 or self._wire is not None
         self._sums: dict[int, RowSum] = {}
-        self._rows: Sequence[Array] = ()
 
     def start_reduce(
         self,
@@ -86,7 +121,7 @@ class Reducer:
         out: Array,
         *,
         slot: int = 0,
-        then: Callable[[], None] | None = None,
+        then: Callable[[Sequence[Finding]], None],
     ) -> Flight | None:
         """Start to put the sum of this rank's interval over the whole group into `out`.
 
@@ -94,7 +129,8 @@ class Reducer:
             peers: [numel] gradients of the members on this node, which nobody writes.
             out: [own numel]; may be that part of this rank's own gradient.
             slot: tells apart the few sets of `peers` that are used again and again.
-            then: called once the sum is there, before this returns if nothing travels.
+            then: called once the sum is there, before this returns if nothing travels,
+                with what is not finite in it, or in what was sent for others' sums.
 
         Returns:
             What is under way, None if nothing is. Where a rank is alone on its node its
@@ -104,51 +140,46 @@ class Reducer:
         """
         role = self._role
         if role.cross is None:
-            own = role.own.as_slice()
-            self._rows = [peer[own] for peer in peers]
             if slot not in self._sums:
-                self._sums[slot] = RowSum(self._rows, out)
-            self._sums[slot].run_all()
-            if then is not None:
-                then()
+                members = [peer[role.own.as_slice()] for peer in peers]
+                self._sums[slot] = RowSum(members, out, self._scratch)
+            then(self._judge(self._sums[slot].run(is_watched=self._is_watched)))
             return None
         num_rows = role.num_nodes if self._is_canonical else 1
-        is_packed = role.num_local > 1 or self._wire is not None
-        lane = sum(role.lane_counts) if is_packed else 0
+        lane = sum(role.lane_counts) if self._is_packed else 0
         flight = self._flights.claim()
         send, rows = flight.take(
             self._wire or self._dtype, lane, num_rows * role.own.numel
         )
-        if is_packed:
-            self._pack(peers, send)
+        findings: list[Finding] = []
+        if self._is_packed:
+            findings = self._pack(peers, send)
         else:
             send = peers[0]
 
         def land() -> None:
-            self._rows = list(rows.reshape(num_rows, role.own.numel))
-            RowSum(self._rows, out).run_all()
-            if then is not None:
-                then()
+            parts = list(rows.reshape(num_rows, role.own.numel))
+            fault = RowSum(parts, out, self._scratch).run(is_watched=self._is_watched)
+            then([*findings, *self._judge(fault)])
 
         flight.depart(self._exchange(role.cross, send, rows), land)
         return flight
 
-    def first_non_finite(self, values: Array) -> tuple[int, int] | None:
-        """Find the first element of the sum that is no finite number, and whose it is.
+    def add(self, rows: Sequence[Array], out: Array) -> list[Finding]:
+        """Put the sum of some values of this rank's interval into `out`, one of them.
 
         Args:
-            values: [own numel] what `start_reduce` has just brought.
+            rows: [own numel] each.
+            out: [own numel] receives the sum.
 
         Returns:
-            Index in the bucket, and the position in the group of a member that
-            contributed it (of its node's first member, if only the node is known).
+            What overflows in the sum of what is finite.
         """
-        for start in range(0, values.size, BLOCK):
-            found = first_non_finite(values[start : start + BLOCK])
-            if found is not None:
-                index = start + found
-                return self._role.own.start + index, self._culprit(index)
-        return None
+        fault = RowSum(rows, out, self._scratch).run(is_watched=self._is_watched)
+        if fault is None or fault.row is not None:
+            return []
+        index = self._role.own.start + fault.element
+        return [Finding(index, Cause.SUM, self._role.position)]
 
     def start_gather(self, buffer: Array) -> Flight | None:
         """Start to complete the lane of `buffer` [numel] from what its owners have.
@@ -186,32 +217,41 @@ class Reducer:
         own = (self._role.own.numel,) * self._role.num_nodes
         return cross.start_all_to_all(send, counts, rows, own)
 
-    def _pack(self, peers: Sequence[Array], send: Array) -> None:
-        for interval, place in zip(
-            self._role.lane, _places(self._role.lane_counts), strict=True
-        ):
+    def _pack(self, peers: Sequence[Array], send: Array) -> list[Finding]:
+        role, findings = self._role, []
+        for interval, place in zip(role.lane, _places(role.lane_counts), strict=True):
             rows = [peer[interval.as_slice()] for peer in peers]
-            if send.dtype == self._dtype:
-                RowSum(rows, send[place]).run_all()
-                continue
-            total: Array = np.empty(interval.numel, self._dtype)
-            RowSum(rows, total).run_all()
-            np.copyto(send[place], total, casting="unsafe")
+            total = RowSum(rows, send[place], self._scratch, self._dtype)
+            fault = total.run(is_watched=self._is_watched)
+            if fault is not None:
+                index = interval.start + fault.element
+                findings.append(self._blame(index, fault))
+        return findings
 
-    def _culprit(self, index: int) -> int:
-        """Return whose row has the element; the own row may be overwritten, so last."""
-        role = self._role
-        own_row = role.local if role.cross is None else role.node
-        wrong = [
-            row
-            for row, values in enumerate(self._rows)
-            if row != own_row and not np.isfinite(values[index])
-        ]
-        row = wrong[0] if wrong else own_row
+    def _judge(self, fault: Fault | None) -> list[Finding]:
+        """Say what is wrong with the sum that this rank owns."""
+        if fault is None:
+            return []
+        role, index = self._role, self._role.own.start + fault.element
         if role.cross is None:
-            return role.node * role.num_local + row
-        # Of a row from a node only the node is known: its first member stands for it.
-        return row * role.num_local
+            return [self._blame(index, fault)]
+        if not self._is_canonical:
+            return [Finding(index, Cause.UNKNOWN, role.position)]
+        if fault.row is None:
+            return [Finding(index, Cause.SUM, role.position)]
+        # The first member of its node stands for it where there are more.
+        cause = Cause.NODE if self._is_packed else Cause.GRADIENT
+        return [Finding(index, cause, fault.row * role.num_local)]
+
+    def _blame(self, index: int, fault: Fault) -> Finding:
+        """Say whose fault it is in a sum over members of a node."""
+        role = self._role
+        if fault.row is not None:
+            position = role.node * role.num_local + fault.row
+            return Finding(index, Cause.GRADIENT, position)
+        return Finding(
+            index, Cause.WIRE if fault.is_rounded else Cause.SUM, role.position
+        )
 
 
 def _places(counts: Sequence[int]) -> list[slice]:

@@ -11,9 +11,10 @@ from parallel_params.errors import NonFiniteGradient
 from parallel_params.optim.settings import Settings
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.arena import Arena
-from parallel_params.runtime.exchange import Exchange, name_element
+from parallel_params.runtime.exchange import Exchange, name_finding
 from parallel_params.runtime.flights import Flight, Flights
 from parallel_params.runtime.node_memory import NodeMemory
+from parallel_params.runtime.reducer import Finding
 from parallel_params.runtime.rounds import Rounds
 from parallel_params.runtime.stepper import ScaleOf
 from parallel_params.runtime.verdict import Decision, NonFinite, Verdict
@@ -57,9 +58,6 @@ class Step:
         self._found_before: NonFinite | None = None
         self._pending: dict[int, Array] = {}
         self.num_zeroed = 0
-        scaling = plan.policy.scaling
-        is_dynamic = scaling is not None and scaling.is_dynamic
-        self._is_checked = is_dynamic or plan.policy.non_finite != "ignore"
         plain = [e.arena.role for e in self._plain]
         self._reads_peers = any(role.num_local > 1 for role in plain)
         self._has_reduced = any(role.needs_reduced for role in plain)
@@ -246,7 +244,10 @@ class Step:
     ) -> Flight | None:
         arena = exchange.arena
         return exchange.reducer.start_reduce(
-            peers, arena.own_reduced, slot=slot, then=lambda: self._settle(exchange)
+            peers,
+            arena.own_reduced,
+            slot=slot,
+            then=lambda found: self._settle(exchange, found),
         )
 
     def _complete(self, whole: "list[tuple[Exchange, Flight | None]]") -> None:
@@ -259,23 +260,21 @@ class Step:
             exchange.reducer.start_gather(arena.gradient if buffer is None else buffer)
         whole.clear()
 
-    def _settle(self, exchange: Exchange) -> None:
+    def _settle(self, exchange: Exchange, findings: Sequence[Finding]) -> None:
         """Take the sum of an owned interval over: add to it, look at it."""
         arena = exchange.arena
+        own = arena.own_reduced
         if arena.bucket.index in self._pending:
-            pending = self._pending[arena.bucket.index]
-            np.add(pending, arena.own_reduced, arena.own_reduced)
-        if not self._is_checked:
-            return
-        found = exchange.reducer.first_non_finite(arena.own_reduced)
-        if found is None:
-            return
-        if self._policy.non_finite == "zero":
-            wrong = ~np.isfinite(arena.own_reduced)
+            before = [self._pending[arena.bucket.index], own]
+            findings = [*findings, *exchange.reducer.add(before, own)]
+        if findings and self._policy.non_finite == "zero":
+            wrong = ~np.isfinite(own)
             self.num_zeroed += int(np.count_nonzero(wrong))
-            arena.own_reduced[wrong] = 0
-        elif self._found is None:
-            self._found = name_element(self._plan, arena, *found)
+            own[wrong] = 0
+            return
+        for finding in findings:
+            found = name_finding(self._plan, arena, finding)
+            self._found = min(found, self._found or found)
 
     def _clip_values(self, scales: Mapping[int, float]) -> None:
         for exchange in self._exchanges:

@@ -2,10 +2,13 @@
 
 The order is that of `runtime/tree.py`: neighbours in pairs, the pairs in pairs, an odd
 one waits. What the rows are, peers' gradients in a node's window or pieces received
-from other nodes, is the caller's business. Nothing here communicates.
+from other nodes, is the caller's business. A sum is looked at while it is in cache, and
+before it replaces a row: then the rows still tell whose fault it is. Nothing here
+communicates.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,61 +17,118 @@ from parallel_params.tensor.tape import Array
 BLOCK = 64 * 1024  # elements; 32 Ki to 128 Ki measured alike
 
 
+class Fault(NamedTuple):
+    """The first element of a sum that is no finite number.
+
+    Attributes:
+        element: its number in the sum.
+        row: the first one that is not finite there; None if all are.
+        is_rounded: whether the sum is finite, and only what it is rounded to is not.
+    """
+
+    element: int
+    row: int | None
+    is_rounded: bool
+
+
+class Scratch:
+    """Blocks that running sums of a rank pass through, shared by all its buckets."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[tuple[int, np.dtype[np.generic]], Array] = {}
+
+    def block(self, depth: int, like: Array, dtype: "np.dtype[np.generic]") -> Array:
+        """Return undefined elements as many as `like` has, at most BLOCK of them."""
+        if (depth, dtype) not in self._blocks:
+            self._blocks[depth, dtype] = np.empty(BLOCK, dtype)
+        return self._blocks[depth, dtype][: like.size]
+
+
 class RowSum:
     """Sums rows of one length into an array, which may be one of the rows.
 
     Args:
         rows: [numel] each, in the order of the tree; only read, but for `out`.
         out: [numel] receives the sum.
+        scratch: for running sums.
+        dtype: of the sum; `out` may be narrower, as may rows that a wire has carried.
     """
 
-    def __init__(self, rows: Sequence[Array], out: Array) -> None:
-        self._rows = tuple(rows)
-        self._out = out
-        depth = max(0, (len(self._rows) - 1).bit_length())
-        # A wire may have carried fewer bits than what is summed.
-        self._is_narrow = any(row.dtype != out.dtype for row in self._rows)
+    def __init__(
+        self,
+        rows: Sequence[Array],
+        out: Array,
+        scratch: Scratch,
+        dtype: "np.dtype[np.generic] | None" = None,
+    ) -> None:
+        self._rows, self._out, self._scratch = tuple(rows), out, scratch
+        self._dtype: np.dtype[np.generic] = out.dtype if dtype is None else dtype
         # A group of one: what is to be summed is the sum.
         self._is_done = len(self._rows) == 1 and _is_same(self._rows[0], out)
-        num_scratch = depth + 1 if len(self._rows) > 2 or self._is_narrow else 0
-        self._scratch = [
-            np.empty(min(BLOCK, out.size), out.dtype) for _ in range(num_scratch)
-        ]
+        self._replaces_row = any(_is_same(row, out) for row in self._rows)
 
-    def run(self, start: int, stop: int) -> Array:
-        """Sum elements [start, stop), at most BLOCK of them; return them in `out`."""
-        part = slice(start, stop)
+    def run(self, *, is_watched: bool) -> Fault | None:
+        """Sum everything.
+
+        Args:
+            is_watched: whether to look for what is not finite.
+
+        Returns:
+            The first fault, if one was looked for and found.
+        """
+        if self._is_done and not is_watched:
+            return None
+        if not is_watched:
+            for start in range(0, self._out.size, BLOCK):
+                self._run_block(start, is_watched=False)
+            return None
+        first: Fault | None = None
+        # A fault is told, with more than a warning knows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, self._out.size, BLOCK):
+                first = self._run_block(start, is_watched=first is None) or first
+        return first
+
+    def _run_block(self, start: int, *, is_watched: bool) -> Fault | None:
+        part = slice(start, start + BLOCK)
         out: Array = self._out[part]
         rows = [row[part] for row in self._rows]
-        if len(rows) == 2 and not self._is_narrow:
-            np.add(rows[0], rows[1], out)
-        elif len(rows) == 1 and not self._is_narrow:
-            np.copyto(out, rows[0])
-        else:
-            np.copyto(out, self._add(rows, 0))
-        return out
+        is_direct = out.dtype == self._dtype
+        is_direct &= not (is_watched and self._replaces_row)
+        total = self._add(rows, 0, out if is_direct else None)
+        fault = _find_fault(rows, total, start) if is_watched else None
+        if total is not out and not self._is_done:
+            np.copyto(out, total, casting="unsafe")
+        if is_watched and fault is None and out.dtype != self._dtype:
+            index = first_non_finite(out)
+            fault = None if index is None else Fault(start + index, None, True)
+        return fault
 
-    def run_all(self) -> None:
-        """Sum everything."""
-        if self._is_done:
-            return
-        for start in range(0, self._out.size, BLOCK):
-            self.run(start, min(start + BLOCK, self._out.size))
-
-    def _add(self, rows: Sequence[Array], depth: int) -> Array:
-        """Return the sum in scratch of this depth, or the row itself."""
-        if len(rows) == 1 and not self._is_narrow:
+    def _add(self, rows: Sequence[Array], depth: int, target: Array | None) -> Array:
+        """Return the sum in `target`, in scratch of this depth, or the row itself."""
+        is_row = len(rows) == 1 and rows[0].dtype == self._dtype
+        if is_row and target is None:
             return rows[0]
-        target = self._scratch[depth][: rows[0].size]
+        if target is None:
+            target = self._scratch.block(depth, rows[0], self._dtype)
         if len(rows) == 1:
-            np.copyto(target, rows[0], casting="unsafe")
+            if not (is_row and self._is_done):
+                np.copyto(target, rows[0], casting="unsafe")
             return target
         # The largest power of two below the number: the left half of the tree.
         half = 1 << (len(rows) - 1).bit_length() - 1
-        left = self._add(rows[:half], depth)
-        right = self._add(rows[half:], depth + 1)
+        left = self._add(rows[:half], depth, None)
+        right = self._add(rows[half:], depth + 1, None)
         np.add(left, right, target)
         return target
+
+
+def _find_fault(rows: Sequence[Array], total: Array, start: int) -> Fault | None:
+    index = first_non_finite(total)
+    if index is None:
+        return None
+    wrong = [row for row, values in enumerate(rows) if not np.isfinite(values[index])]
+    return Fault(start + index, wrong[0] if wrong else None, False)
 
 
 def _is_same(array: Array, other: Array) -> bool:

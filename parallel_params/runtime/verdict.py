@@ -14,48 +14,69 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from parallel_params.comm.protocol import Communicator
 from parallel_params.optim.settings import Settings
 from parallel_params.optim.sums import square_sums
-from parallel_params.plan.bucket import Bucket
 from parallel_params.plan.leaves import leaf_edges
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.leaves import owned_trees
+from parallel_params.runtime.reducer import Cause
 from parallel_params.runtime.totals import Totals
 from parallel_params.runtime.tree import tree_sum
 from parallel_params.tensor.tape import Array
 
 NUM_FLAGS = 3
-"""In front of the message: parameter, element and rank of what is not finite."""
+"""In front of the message: parameter and element of what is not finite, cause and rank
+in one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NonFinite:
-    """The first element of a gradient that is infinite or no number.
+class NonFinite(NamedTuple):
+    """An element of a reduced gradient that is infinite or no number; sortable.
 
     Attributes:
-        name: of the parameter.
-        index: of the element, in C order.
-        rank: that contributed it, or the first of the node that did.
-        bucket: the parameter travels in.
-        is_of_node: whether only the node is known.
+        parameter: its number in the plan.
+        element: its number, in C order.
+        cause: why.
+        rank: whose gradient or message it is, or who found it in the sum.
     """
 
-    name: str
-    index: int
+    parameter: int
+    element: int
+    cause: Cause
     rank: int
-    bucket: int
-    is_of_node: bool
 
-    def __str__(self) -> str:
-        whose = "the node of rank" if self.is_of_node else "rank"
+    def describe(self, plan: Plan) -> str:
+        """Say what is wrong, and what to do about it if that is not plain."""
+        name = plan.params[self.parameter].name
+        bucket = plan.bucket_of(name)
+        where = f"at element {self.element} (bucket {bucket.index})"
+        if self.cause in (Cause.GRADIENT, Cause.NODE):
+            whose = "the node of rank" if self.cause is Cause.NODE else "rank"
+            return (
+                f"the gradient of {name!r} from {whose} {self.rank} is not finite "
+                f"{where}"
+            )
+        if self.cause is Cause.UNKNOWN:
+            return (
+                f"the sum of the gradients of {name!r} is not finite {where}; MPI made "
+                "it and does not tell why, reduction='canonical' would"
+            )
+        remedy = "Use a lower loss scale"
+        if self.cause is Cause.WIRE:
+            wire = plan.policy.wire_dtype
+            return (
+                f"the gradient of {name!r} is finite, but what rank {self.rank} sends "
+                f"to another node overflows wire_dtype = {wire!r} {where}. {remedy}, "
+                "or wire_dtype = 'bfloat16' or None"
+            )
         return (
-            f"the gradient of {self.name!r} from {whose} {self.rank} is not finite at "
-            f"element {self.index} (bucket {self.bucket})"
+            f"the gradient of {name!r} is finite on every rank, but the sum overflows "
+            f"{bucket.dtype} {where}. {remedy}, or a wider dtype"
         )
 
 
@@ -64,21 +85,15 @@ class Decision:
     """What all ranks found out about a step's gradients.
 
     Attributes:
-        non_finite: the first element that is not finite, if one is left.
+        non_finite: which element is not finite and why, in words; None if all are.
         norms: of the mean gradients, before clipping: `""` for all together, the
             number of the group, or the name of the parameter; empty without clipping.
         factors: on the gradient, by the same keys; 1 where nothing is clipped.
     """
 
-    non_finite: NonFinite | None
+    non_finite: str | None
     norms: Mapping[object, float]
     factors: Mapping[object, float]
-
-
-def is_known_by_node(plan: Plan, bucket: Bucket) -> bool:
-    """Tell whether owners see sums of other nodes, and not their ranks' gradients."""
-    lattice = plan.lattice(bucket)
-    return lattice.num_nodes > 1 and lattice.num_local > 1
 
 
 class Verdict:
@@ -100,7 +115,6 @@ class Verdict:
     ) -> None:
         self._plan, self._comm, self._arenas = plan, comm, tuple(arenas)
         self._settings = settings
-        self._names = [spec.name for spec in plan.params]
         clip = plan.policy.clip
         self._has_norms = clip is not None and clip.norm is not None
         members = [(a.bucket, e) for a in arenas for e in a.bucket.extents]
@@ -126,7 +140,8 @@ class Verdict:
         Collective: all ranks, behind all reductions of a step.
         """
         if self._comm.size == 1 and not self._has_norms:
-            return Decision(non_finite=found, norms={}, factors={})
+            alone = None if found is None else found.describe(self._plan)
+            return Decision(non_finite=alone, norms={}, factors={})
         message = np.concatenate(
             [self._flags(found), self._totals.pack(self._own_sums())]
         )
@@ -150,19 +165,13 @@ class Verdict:
     def _flags(self, found: NonFinite | None) -> Array:
         if found is None:
             return np.array([-1.0, 0.0, 0.0])
-        return np.array([self._names.index(found.name), found.index, found.rank], float)
+        who = found.cause * self._comm.size + found.rank
+        return np.array([found.parameter, found.element, who], float)
 
-    def _named(self, flags: Sequence[float]) -> NonFinite:
-        position, index, rank = map(int, flags)
-        name = self._names[position]
-        bucket = self._plan.bucket_of(name)
-        return NonFinite(
-            name=name,
-            index=index,
-            rank=rank,
-            bucket=bucket.index,
-            is_of_node=is_known_by_node(self._plan, bucket),
-        )
+    def _named(self, flags: Sequence[float]) -> str:
+        position, index, who = map(int, flags)
+        cause, rank = divmod(who, self._comm.size)
+        return NonFinite(position, index, Cause(cause), rank).describe(self._plan)
 
     def _own_sums(self) -> list[Array]:
         """Return the sums of squares over this rank's leaves of every parameter."""
