@@ -70,7 +70,11 @@ def find_newest(folder: Path) -> Path:
             f"{folder} has no checkpoint that is whole: {found[-1].problem}"
         )
     there = "has no checkpoint in it" if folder.is_dir() else "is not there"
-    raise CheckpointError(f"{folder} {there}")
+    raise CheckpointError(
+        f"{folder} {there}: expected a checkpoint, a folder of them, or of a run. "
+        "`pparams ckpt ls FOLDER` lists those of a folder; --resume auto takes the "
+        "newest of the job, if there is any"
+    )
 
 
 def find_left_over(folder: Path) -> list[Path]:

@@ -5,8 +5,10 @@ What a bare machine does with them is tried by `.ci/run`; no network here.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -282,3 +284,54 @@ def test_a_batch_script_starts_its_ranks(tmp_path: Path, script: str) -> None:
     assert answer.stdout.startswith("--mpi=mine -n "), answer.stderr
     assert f"train {tmp_path}/job.toml" in answer.stdout
     assert f"{started} --worker" in answer.stdout
+
+
+# Stands for Python: says what it is asked for, and ends with CODE at once, or with 75
+# as soon as a signal asks it to save.
+FAKE_RUN = """#!/bin/sh
+trap 'echo saved; exit 75' USR1 TERM
+echo "$*"
+[ -n "${CODE-}" ] && exit "$CODE"
+: >started
+while :; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "environ", "expected"),
+    [
+        (signal.SIGUSR1, "RUNNING", {}, "saved requeue 7"),
+        (signal.SIGTERM, "COMPLETING", {}, "saved"),
+        (None, "RUNNING", {"CODE": "0", "SLURM_RESTART_COUNT": "2"}, "--resume auto"),
+        (None, "RUNNING", {"CODE": "2"}, "job.toml"),
+    ],
+)
+def test_a_job_of_slurm_whose_time_is_up_stands_in_the_queue_again(
+    tmp_path: Path,
+    number: int | None,
+    state: str,
+    environ: dict[str, str],
+    expected: str,
+) -> None:
+    fakes = {"python": FAKE_RUN, "squeue": f"#!/bin/sh\necho {state}\n"}
+    fakes["scontrol"] = '#!/bin/sh\necho "$*"\n'
+    for name, text in fakes.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    own = {"PATH": path, "PYTHON": "python", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}
+    with subprocess.Popen(
+        ["sh", str(LAUNCH / "slurm.sh"), "job.toml"],
+        cwd=tmp_path,
+        env={**own, **environ},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as script:
+        if number is not None:
+            while not (tmp_path / "started").exists():
+                assert script.poll() is None
+                time.sleep(0.01)
+            script.send_signal(number)
+        said, _ = script.communicate(timeout=20)
+    assert " ".join(said.split()).endswith(expected), said
+    assert script.returncode == (75 if number else int(environ["CODE"]))
