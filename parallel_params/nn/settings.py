@@ -52,6 +52,14 @@ def _checked_fusion(setting: str, value: object) -> int:
     return value
 
 
+def _checked_dim(setting: str, value: object) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise TypeError(f"{setting} is an int or None, not {value!r}")
+    if value is not None and value < 0:
+        raise ValueError(f"{setting} is at least 0, not {value}")
+    return value
+
+
 def _checked_key(setting: str, value: object) -> int:
     if not isinstance(value, int):
         raise TypeError(f"{setting} is an int, not {value!r}")
@@ -71,6 +79,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "parallel_optimizer_comm_recompute": checked_bool,
     "cache_enable": checked_bool,
     "comm_fusion": _checked_fusion,
+    "slice_dim": _checked_dim,
     "cache_shape": _checked_list,
     "key": _checked_key,
 }
@@ -78,7 +87,13 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
 
 # What a plan is computed from: a manager has to know when it changes.
 COMPILED = frozenset(
-    {"requires_grad", "layerwise_parallel", "parallel_optimizer", "comm_fusion"}
+    {
+        "requires_grad",
+        "layerwise_parallel",
+        "parallel_optimizer",
+        "comm_fusion",
+        "slice_dim",
+    }
 )
 
 # What a clone takes over besides the name and `requires_grad`.
@@ -86,6 +101,7 @@ CLONED = (
     "layerwise_parallel",
     "parallel_optimizer",
     "comm_fusion",
+    "slice_dim",
     "parallel_optimizer_comm_recompute",
     "cache_enable",
     "cache_shape",
@@ -120,6 +136,8 @@ class Settings:
     layerwise_parallel: bool = False
     parallel_optimizer: bool = True
     comm_fusion: int = 1
+    # Of which dim of one whole tensor the ranks have slices, if they have.
+    slice_dim: int | None = None
     parallel_optimizer_comm_recompute: bool = False
     cache_enable: bool = False
     key: int = -1

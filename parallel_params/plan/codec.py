@@ -30,7 +30,7 @@ from parallel_params.plan.policy import (
 from parallel_params.plan.record import Record
 from parallel_params.plan.spec import ParamSpec, Structure
 
-FORMAT = "parallel_params plan 3"
+FORMAT = "parallel_params plan 4"
 
 _SPEC_FIELDS = tuple(field.name for field in fields(ParamSpec))
 _POLICY_FIELDS = tuple(field.name for field in fields(Policy))
@@ -124,6 +124,7 @@ def _decode_spec(record: Record) -> ParamSpec:
         optimizer=record.number("optimizer"),
         is_statistic=record.flag("is_statistic"),
         aliases=record.texts("aliases"),
+        slice_dim=record.optional_number("slice_dim"),
     )
 
 

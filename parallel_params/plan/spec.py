@@ -59,6 +59,9 @@ class ParamSpec:
         dtype: NumPy's name, or `bfloat16`.
         requires_grad: Whether it is trained.
         layerwise_parallel: Whether it differs along the mesh's layerwise axis.
+        slice_dim: If what the ranks along that axis have are equal slices of one
+            tensor: the dim they are cut along. Nothing moves because of it; a
+            checkpoint can be cut anew for another number of slices.
         parallel_optimizer: Whether its optimizer state may be cut.
         comm_fusion: Parameters of one positive number may travel together; 0 travels
             alone.
@@ -92,6 +95,7 @@ class ParamSpec:
     optimizer: int = 0
     is_statistic: bool = False
     aliases: tuple[str, ...] = ()
+    slice_dim: int | None = None
 
     def __post_init__(self) -> None:
         for field in (*_TUPLES, "shape", "aliases"):
@@ -104,6 +108,13 @@ class ParamSpec:
         self._check_whole_numbers("rounds", self.rounds, least=1)
         for field in ("comm_fusion", "optimizer"):
             self._check_whole_numbers(field, [getattr(self, field)], least=0)
+        if self.slice_dim is not None:
+            self._check_whole_numbers("slice_dim", [self.slice_dim], least=0)
+            if self.slice_dim >= len(self.shape):
+                raise PlanError(
+                    f"parameter {self.name!r}: slice_dim {self.slice_dim} is no dim of "
+                    f"the shape {self.shape}"
+                )
         self._check_choice("dtype", tuple(ITEM_BYTES))
         self._check_choice("structure", get_args(Structure))
         self._check_state()

@@ -185,4 +185,5 @@ def _spec(
         is_statistic=isinstance(parameter, Statistic) and not is_trained,
         optimizer=mover if is_trained and mover is not None else 0,
         aliases=aliases,
+        slice_dim=parameter.slice_dim,
     )

@@ -73,7 +73,7 @@ MISSING = object()
 
 # Bucket 0 holds c and d of a matrix rule, bucket 1 holds b and a.
 REFUSED = [
-    ("format", "another", r"plan.format: expected 'parallel_params plan 3'"),
+    ("format", "another", r"plan.format: expected 'parallel_params plan 4'"),
     ("format", MISSING, r"plan: the field 'format' is missing"),
     ("extra", 1, r"plan: unknown field 'extra'"),
     ("mesh", [], r"plan.mesh: expected an object, got a list"),

@@ -81,7 +81,9 @@ class AxisCell(Cell):
         values = LazySlice(
             init, shape, dtype, dim=dim, start=part.start, stop=part.stop
         )
-        return Parameter(values, name=name, layerwise_parallel=self.axis.size > 1)
+        cut = Parameter(values, name=name, layerwise_parallel=self.axis.size > 1)
+        cut.slice_dim = dim
+        return cut
 
 
 def axes_of(net: object) -> tuple[Axis, ...]:
