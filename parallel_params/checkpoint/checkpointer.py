@@ -24,8 +24,8 @@ from parallel_params.checkpoint.folder import (
 from parallel_params.checkpoint.loading import Loaded
 from parallel_params.checkpoint.managing import ManagerCheckpoints
 from parallel_params.checkpoint.manifest import Layout
-from parallel_params.checkpoint.matching import Layerwise
 from parallel_params.checkpoint.saving import Draft, named
+from parallel_params.checkpoint.slices import Layerwise
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointError
 

@@ -1,12 +1,12 @@
 """A checkpoint as one file that other programs open, one tensor in memory at a time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_params.checkpoint.foreign_files import SUFFIXES
-from parallel_params.checkpoint.manifest import Stored
+from parallel_params.checkpoint.manifest import Key, Manifest, file_key
 from parallel_params.checkpoint.names import rename, to_torch
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.checkpoint.single_file import (
@@ -16,6 +16,8 @@ from parallel_params.checkpoint.single_file import (
     write_safetensors,
     written_aside,
 )
+from parallel_params.checkpoint.slices import slices_of
+from parallel_params.checkpoint.sources import Copied, Recut, joined, read_whole
 from parallel_params.errors import CheckpointError, CheckpointNotSaved
 
 
@@ -31,9 +33,9 @@ class Naming:
     is_torch: bool = False
     renames: Sequence[tuple[str, str]] = ()
 
-    def name_of(self, stored: Stored) -> str:
-        """Return the name of a tensor."""
-        name = rename(stored.file_key, self.renames)
+    def name_of(self, key: str) -> str:
+        """Return the name of a tensor that is called `key` in our files."""
+        name = rename(key, self.renames)
         return to_torch(name) if self.is_torch else name
 
 
@@ -41,6 +43,9 @@ def export(
     reader: Reader, target: Path, naming: Naming, *, has_state: bool = False
 ) -> list[str]:
     """Write the weights of a checkpoint as one file; its suffix says which kind.
+
+    Slices of one tensor are joined; what else is layerwise-parallel stays in slices,
+    called `name@slice0` and so on.
 
     Args:
         reader: of the checkpoint.
@@ -64,12 +69,12 @@ def export(
         raise CheckpointNotSaved(f"{target} is there already; give another name")
     named = _named(reader, naming, has_state=has_state)
     heads = [
-        Head(name=name, dtype=stored.dtype, shape=stored.shape)
-        for name, stored in named
+        Head(name=name, dtype=source.dtype, shape=source.shape)
+        for name, source in named
     ]
     aside = target.with_name(target.name + ".tmp")
     with written_aside(target, aside), reader:
-        arrays = (reader.array(stored) for _, stored in named)
+        arrays = (read_whole(reader, source) for _, source in named)
         if target.suffix == ".npz":
             return write_npz(aside, heads, arrays)
         if target.suffix == ".ckpt":
@@ -82,15 +87,26 @@ def export(
 
 def _named(
     reader: Reader, naming: Naming, *, has_state: bool
-) -> list[tuple[str, Stored]]:
-    wanted = [t for t in reader.manifest.tensors if has_state or not t.key.slot]
-    named: dict[str, Stored] = {}
-    for stored in wanted:
-        name = naming.name_of(stored)
+) -> list[tuple[str, Copied | Recut]]:
+    named: dict[str, Copied | Recut] = {}
+    for key, source in _tensors(reader.manifest):
+        if key.slot and not has_state:
+            continue
+        own = file_key(key, 1) if isinstance(source, Recut) else source.stored.file_key
+        name = naming.name_of(own)
         if name in named or name == "__metadata__":
             raise CheckpointError(
-                f"{stored.key} and {named[name].key if name in named else 'the head'} "
-                f"would both be called {name!r}; rename one"
+                f"{key} and another tensor, or the head, would both be called "
+                f"{name!r}; rename one"
             )
-        named[name] = stored
+        named[name] = source
     return list(named.items())
+
+
+def _tensors(manifest: Manifest) -> Iterator[tuple[Key, Copied | Recut]]:
+    """Yield every tensor, those once that slices make together."""
+    for stored in manifest.tensors:
+        if stored.num_slices == 1 or stored.slice_dim is None:
+            yield stored.key, Copied(stored)
+        elif stored.key.slice_index == 0:
+            yield stored.key, joined(slices_of(manifest, stored), stored.slice_dim)

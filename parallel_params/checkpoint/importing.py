@@ -25,6 +25,8 @@ from parallel_params.plan.interval import Interval
 from parallel_params.plan.spec import ITEM_BYTES, ParamSpec
 from parallel_params.plan.text import did_you_mean, name_some
 
+_SLICE = "@slice"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
@@ -66,25 +68,44 @@ def import_file(
         if not chosen:
             raise CheckpointError(f"{source}: nothing fits. {' '.join(notes)}")
         described, parts = [], []
-        for name, theirs in chosen.items():
+        for (key, num_slices), theirs in _keys(chosen).items():
             array = np.asarray(tensors.array(theirs), order="C")
             if array.dtype.name not in ITEM_BYTES or not array.dtype.isnative:
                 notes.append(f"{theirs} is left out: element type {array.dtype}")
                 continue
             described.append(
                 Described(
-                    key=Key(name),
-                    num_slices=1,
+                    key=key,
+                    num_slices=num_slices,
                     dtype=array.dtype.name,
                     shape=array.shape,
                 )
             )
-            whole = Interval(0, array.size)
-            parts.append(LivePart(Key(name), whole, array.reshape(-1)))
+            parts.append(LivePart(key, Interval(0, array.size), array.reshape(-1)))
     described.sort(key=lambda each: -ITEM_BYTES[each.dtype])
     _write(target, source, described, [part for part in parts if part.values.size])
-    taken = tuple(each.key.name for each in described)
+    taken = tuple(dict.fromkeys(each.key.name for each in described))
     return Imported(path=target, taken=taken, notes=tuple(notes))
+
+
+def _keys(chosen: Mapping[str, str]) -> dict[tuple[Key, int], str]:
+    """Return by key and number of slices what it is called there.
+
+    `w@slice0` and so on are slices if all of them are there; else a name.
+    """
+    numbers: dict[str, set[int]] = {}
+    for name in chosen:
+        base, end, number = name.rpartition(_SLICE)
+        if end and number.isdecimal() and len(number) < 9:
+            numbers.setdefault(base, set()).add(int(number))
+    keys = {}
+    for name, theirs in chosen.items():
+        base, _, number = name.rpartition(_SLICE)
+        known = numbers.get(base, set())
+        is_whole = len(known) > 1 and known == {*range(len(known))}
+        key = (Key(base, "", int(number)), len(known)) if is_whole else (Key(name), 1)
+        keys[key] = theirs
+    return keys
 
 
 def _write(
@@ -135,6 +156,9 @@ def _choose(
     notes: list[str] = []
     for name, theirs in renamed.items():
         spec = specs.get(from_torch(name, specs))
+        base, end, number = name.rpartition(_SLICE)
+        if spec is None and end and number.isdecimal():
+            spec = specs.get(from_torch(base, specs))
         if spec is None:
             notes.append(f"{theirs} is not used. {did_you_mean(name, specs)}")
         elif (shape := tensors.shape(theirs)) != spec.shape:
@@ -142,8 +166,10 @@ def _choose(
                 f"{theirs} is not used: shape {shape}, and {spec.name} has {spec.shape}"
             )
         else:
-            chosen[spec.name] = theirs
-    missing = [spec.name for spec in wanted if spec.name not in chosen]
+            is_slice = name not in specs and end
+            chosen[spec.name + (end + number if is_slice else "")] = theirs
+    found = {key.name for key, _ in _keys(chosen)}
+    missing = [spec.name for spec in wanted if spec.name not in found]
     if missing:
         notes.append(f"not in the file: {name_some(missing, most=12)}")
     return chosen, notes

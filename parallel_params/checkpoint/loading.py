@@ -13,20 +13,20 @@ import numpy as np
 
 from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.live import LivePart, parts_to_load
-from parallel_params.checkpoint.manifest import Key, Manifest, Stored
+from parallel_params.checkpoint.manifest import Key, Manifest
 from parallel_params.checkpoint.manifest_codec import decode
-from parallel_params.checkpoint.matching import Layerwise, Matches, match
+from parallel_params.checkpoint.matching import Matches, match
 from parallel_params.checkpoint.reading import MANIFEST, Reader, read_manifest
+from parallel_params.checkpoint.slices import Layerwise
+from parallel_params.checkpoint.sources import Anew, Source, check, fill
 from parallel_params.checkpoint.training import Restored
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointDamaged
-from parallel_params.plan.interval import Interval
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.course import Course
 from parallel_params.runtime.runtime import Runtime
-from parallel_params.tensor.tape import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,7 @@ class _Ready:
         restored: counts and rates, unless only weights are wanted.
     """
 
-    pairs: list[tuple[LivePart, tuple[Stored, ...]]]
+    pairs: list[tuple[LivePart, Source]]
     notes: list[str]
     anew: frozenset[str]
     restored: Restored | None
@@ -159,16 +159,17 @@ def _check(
         notes = notes + restored.notes
     pairs = _pairs(matches, plan, rank, arenas)
     with reader:
-        for part, sources in pairs:
-            for stored in sources:
-                reader.check(stored, part.interval)
-    anew = frozenset(key.name for key, found in matches.sources.items() if not found)
+        for part, source in pairs:
+            check(reader, source, part.interval)
+    anew = frozenset(
+        key.name for key, found in matches.sources.items() if isinstance(found, Anew)
+    )
     return _Ready(pairs=pairs, notes=notes, anew=anew, restored=restored)
 
 
 def _pairs(
     matches: Matches, plan: Plan, rank: int, arenas: Sequence[Arena]
-) -> list[tuple[LivePart, tuple[Stored, ...]]]:
+) -> list[tuple[LivePart, Source]]:
     return [
         (part, matches.sources[part.key])
         for part in parts_to_load(plan, rank, arenas)
@@ -180,7 +181,7 @@ def _fill(
     reader: Reader,
     comm: Communicator,
     runtime: Runtime,
-    pairs: Sequence[tuple[LivePart, tuple[Stored, ...]]],
+    pairs: Sequence[tuple[LivePart, Source]],
 ) -> int:
     """Read what was checked into the arenas; return how many bytes that were."""
     # Whoever looked at whole weights before must not take the old ones for the new.
@@ -189,9 +190,8 @@ def _fill(
     num_bytes = 0
     try:
         with reader:
-            for part, sources in pairs:
-                _fill_part(reader, part, sources)
-                num_bytes += part.values.nbytes * len(sources)
+            for part, source in pairs:
+                num_bytes += fill(reader, source, part.interval, part.values)
     except Exception as raised:
         error = CheckpointDamaged(
             f"{raised} This happened after all had been checked: somebody changes the "
@@ -199,27 +199,6 @@ def _fill(
         )
     exchange(comm, b"", error)
     return num_bytes
-
-
-def _fill_part(reader: Reader, part: LivePart, sources: Sequence[Stored]) -> None:
-    if not sources:
-        part.values[...] = 0
-    elif len(sources) == 1:
-        reader.read(sources[0], part.interval, part.values)
-    else:
-        part.values[...] = _mean(reader, part.interval, part.values, sources)
-
-
-def _mean(
-    reader: Reader, interval: Interval, like: Array, sources: Sequence[Stored]
-) -> Array:
-    total = np.zeros(like.shape, np.float64)
-    values = np.empty_like(like)
-    for stored in sources:
-        reader.read(stored, interval, values)
-        total += values.astype(np.float64)
-    mean: Array = (total / len(sources)).astype(like.dtype)
-    return mean
 
 
 def _finish(runtime: Runtime, filled: set[Key]) -> None:

@@ -9,8 +9,8 @@ from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import find_newest
 from parallel_params.checkpoint.loading import Loaded, Wishes, load_into, open_for_all
 from parallel_params.checkpoint.manifest import Layout
-from parallel_params.checkpoint.matching import Layerwise
 from parallel_params.checkpoint.saving import Draft
+from parallel_params.checkpoint.slices import Layerwise
 from parallel_params.runtime.replan import Replannable
 
 
@@ -77,9 +77,11 @@ class ManagerCheckpoints(Replannable):
             weights_only: leave optimizer state, counts and randomness as they are.
             strict: everything must be there and nothing else; otherwise what does not
                 fit stays as it is, and the notes say so.
-            layerwise: what layerwise-parallel parameters get if there are more or fewer
-                slices now: the values of one saved slice (its number), their `"mean"`,
-                or a mapping of new to saved slices. By default that is an error.
+            layerwise: what layerwise-parallel parameters get that are in more or fewer
+                slices now. Slices of one tensor (`Parameter.slice_dim`) are cut anew.
+                Others are each rank's own: `"fail"`; `"from_rank:K"`, what rank K had
+                that saved; `"mean"`; `"by_key"`, the saved slice of the same number;
+                the number of a saved slice; or a mapping of new to saved slices.
 
         Returns:
             What was loaded; `manifest.extras` and `manifest.cursor` are there.

@@ -68,6 +68,7 @@ class Stored:
         shape: of one slice.
         blocks: cover it from element 0, in order.
         aliases: further names of the parameter, for a weight.
+        slice_dim: along which its slices are those of one tensor, if they are.
     """
 
     key: Key
@@ -76,6 +77,7 @@ class Stored:
     shape: tuple[int, ...]
     blocks: tuple[Block, ...]
     aliases: tuple[str, ...] = ()
+    slice_dim: int | None = None
 
     @property
     def numel(self) -> int:

@@ -128,6 +128,7 @@ def _encode_tensor(stored: Stored) -> dict[str, object]:
         "dtype": stored.dtype,
         "shape": list(stored.shape),
         "aliases": list(stored.aliases),
+        "slice_dim": stored.slice_dim,
         "blocks": [
             {
                 "file": block.file,
@@ -151,7 +152,9 @@ def _decode(record: Record) -> Manifest:
         files=tuple(_decode_file(f) for f in record.records("files", _FILE_FIELDS)),
         tensors=tuple(
             _decode_tensor(each)
-            for each in record.records("tensors", (*_TENSOR_FIELDS, "aliases"))
+            for each in record.records(
+                "tensors", (*_TENSOR_FIELDS, "aliases", "slice_dim")
+            )
         ),
         training=record.mapping("training"),
         cursor=None
@@ -196,6 +199,9 @@ def _decode_tensor(record: Record) -> Stored:
         raise record.error("dtype", f"unknown element type {dtype[:80]!r}")
     if len(shape) > 64 or not all(0 <= number < _MOST for number in shape):
         raise record.error("shape", f"no shape of a tensor: {str(shape)[:80]}")
+    dim = record.optional_number("slice_dim")
+    if dim is not None and not 0 <= dim < len(shape):
+        raise record.error("slice_dim", f"no dim of {shape}: {str(dim)[:40]}")
     stored = Stored(
         key=key,
         num_slices=num_slices,
@@ -203,6 +209,7 @@ def _decode_tensor(record: Record) -> Stored:
         shape=shape,
         blocks=_decode_blocks(record),
         aliases=aliases,
+        slice_dim=dim,
     )
     covered = stored.blocks[-1].interval.stop if stored.blocks else 0
     if covered != stored.numel:

@@ -6,17 +6,21 @@ so all ranks decide the same.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 from parallel_params.checkpoint.manifest import Key, Manifest, Stored
+from parallel_params.checkpoint.slices import (
+    Layerwise,
+    choose,
+    find_cut,
+    read_choice,
+    slices_of,
+)
+from parallel_params.checkpoint.sources import Anew, Recut, Source
 from parallel_params.checkpoint.tensors import Described, tensors_of
 from parallel_params.errors import CheckpointMismatch
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.plan.text import name_some
-
-Layerwise: TypeAlias = Literal["fail", "mean"] | int | Mapping[int, int]
-"""What a layerwise-parallel parameter gets if the number of its slices has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +28,11 @@ class Matches:
     """Where every tensor of a plan comes from.
 
     Attributes:
-        sources: the stored tensor, or several whose mean is wanted; none for a state
-            that starts anew at zero. A tensor that is not here stays as it is.
+        sources: where its values are. A tensor that is not here stays as it is.
         notes: what is not as it was saved, for a person.
     """
 
-    sources: Mapping[Key, tuple[Stored, ...]]
+    sources: Mapping[Key, Source]
     notes: list[str] = field(default_factory=list)
 
 
@@ -77,8 +80,8 @@ class _Finder:
         layerwise: Layerwise,
     ) -> None:
         self._manifest, self._plan, self._where = manifest, plan, where
-        self._is_strict, self._layerwise = is_strict, layerwise
-        self.sources: dict[Key, tuple[Stored, ...]] = {}
+        self._is_strict, self._choice = is_strict, read_choice(layerwise)
+        self.sources: dict[Key, Source] = {}
         self.notes: list[str] = []
         self._used: set[tuple[str, str]] = set()
         self._trained = {s.key.name for s in manifest.tensors if s.key.slot}
@@ -89,21 +92,20 @@ class _Finder:
         if first is None:
             hint = self._manifest.hint(wanted.key.name)
             self._object(wanted, f"it has no parameter {wanted.key.name!r}. {hint}")
-        elif self._fits(first, wanted):
-            self.sources[wanted.key] = self._slices(first, wanted)
+        else:
+            self._add(first, wanted)
 
     def add_state(self, wanted: Described) -> None:
         """Find an optimizer state; one that was not trained starts anew."""
         first = self._first(wanted)
         if first is not None:
-            if self._fits(first, wanted):
-                self.sources[wanted.key] = self._slices(first, wanted)
+            self._add(first, wanted)
             return
         weight = self._manifest.find(Key(wanted.key.name))
         if wanted.key.slot == MASTER_WEIGHT or weight is None:
             return  # taken from the weight, whatever that is
         if weight.key.name not in self._trained:
-            self.sources[wanted.key] = ()
+            self.sources[wanted.key] = Anew()
             self._note(wanted, f"{wanted.key} starts anew: it was frozen when saved")
             return
         self._object(
@@ -140,50 +142,29 @@ class _Finder:
             self._used.add((stored.key.name, stored.key.slot))
         return stored
 
-    def _fits(self, stored: Stored, wanted: Described) -> bool:
-        for what in ("shape", "dtype"):
-            found, expected = getattr(stored, what), getattr(wanted, what)
-            if found != expected:
-                self._object(
-                    wanted,
-                    f"{wanted.key} has {what} {found} there and {expected} here",
+    def _add(self, first: Stored, wanted: Described) -> None:
+        """Take slices as they are, cut anew, or as the policy says; or object."""
+        source: Source | None = None
+        if first.dtype == wanted.dtype:
+            slices = slices_of(self._manifest, first)
+            source = find_cut(slices, wanted)
+            if source is None and first.shape == wanted.shape:
+                source = choose(
+                    slices, wanted, self._choice, self._manifest, self._where
                 )
-                return False
-        return True
-
-    def _slices(self, first: Stored, wanted: Described) -> tuple[Stored, ...]:
-        num_saved, index = first.num_slices, wanted.key.slice_index
-        policy: Layerwise | int = self._layerwise
-        is_told = isinstance(policy, Mapping) and num_saved > 1
-        if num_saved == wanted.num_slices and not is_told:
-            policy = index
-        if policy == "fail":
-            raise CheckpointMismatch(
-                f"{self._where} has {num_saved} slices of {wanted.key.name!r}, there "
-                f"are {wanted.num_slices} here (layerwise_parallel: own values). "
-                "Load with layerwise=0 for the values of slice 0, layerwise='mean', or "
-                "layerwise={0: 1, ...} for a saved slice each"
-            )
-        chosen = range(num_saved)
-        if policy != "mean":
-            number = policy.get(index) if isinstance(policy, Mapping) else policy
-            if type(number) is not int or not 0 <= number < num_saved:
-                raise CheckpointMismatch(
-                    f"{self._where} has the slices 0 to {num_saved - 1} of "
-                    f"{wanted.key.name!r}; layerwise={self._layerwise!r} gives slice "
-                    f"{index} the saved slice {number!r}"
-                )
-            chosen = range(number, number + 1)
-        if num_saved != wanted.num_slices:
+        if source is None:
+            self._object(wanted, f"{wanted.key} has {_differences(first, wanted)}")
+            return
+        self.sources[wanted.key] = source
+        if first.num_slices != wanted.num_slices:
+            how = "as layerwise says"
+            if isinstance(source, Recut):
+                how = f"cut anew along dim {source.dim}"
             self._note(
                 wanted,
-                f"{wanted.key.name!r}: {num_saved} slices became "
-                f"{wanted.num_slices}, as layerwise says",
+                f"{wanted.key}: {first.num_slices} slices of shape {first.shape} "
+                f"became {wanted.num_slices} of shape {wanted.shape}, {how}",
             )
-        found = [self._manifest.find(first.key._replace(slice_index=i)) for i in chosen]
-        if any(each is None for each in found):
-            raise CheckpointMismatch(f"{self._where} lacks slices of {first.key}")
-        return tuple(each for each in found if each is not None)
 
     def _is_dropped(self, stored: Stored) -> bool:
         """Whether a state has no place because its parameter is not trained now."""
@@ -201,3 +182,12 @@ class _Finder:
     def _note(self, wanted: Described, text: str) -> None:
         if wanted.key.slice_index == 0:
             self.notes.append(text)
+
+
+def _differences(first: Stored, wanted: Described) -> str:
+    words = [
+        f"{what} {getattr(first, what)} there and {getattr(wanted, what)} here"
+        for what in ("shape", "dtype", "num_slices")
+        if getattr(first, what) != getattr(wanted, what)
+    ]
+    return ", ".join(words)

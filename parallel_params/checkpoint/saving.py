@@ -227,6 +227,7 @@ def _complete(
             shape=each.shape,
             blocks=tuple(ordered),
             aliases=each.aliases,
+            slice_dim=each.slice_dim,
         )
         whole = Interval(0, stored.numel)
         assert is_cover([block.interval for block in ordered], whole), each.key

@@ -12,6 +12,7 @@ from parallel_params.plan.bucket import Bucket, Extent
 from parallel_params.plan.interval import Interval
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Kind
+from parallel_params.plan.spec import MASTER_WEIGHT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Described:
         dtype: NumPy's name, or `bfloat16`.
         shape: of one slice.
         aliases: further names of the parameter, for a weight.
+        slice_dim: along which its slices are those of one tensor, if they are.
     """
 
     key: Key
@@ -31,6 +33,7 @@ class Described:
     dtype: str
     shape: tuple[int, ...]
     aliases: tuple[str, ...] = ()
+    slice_dim: int | None = None
 
 
 def num_slices(plan: Plan, bucket: Bucket) -> int:
@@ -69,11 +72,13 @@ def _describe(
     plan: Plan, bucket: Bucket, extent: Extent, slot: str, index: int
 ) -> Described:
     spec = plan.spec(extent.name)
-    shape, dtype = spec.shape, spec.dtype
+    shape, dtype, dim = spec.shape, spec.dtype, spec.slice_dim
     if slot in bucket.row_slots:
-        shape = shape[:1]
+        shape, dim = shape[:1], 0 if dim == 0 else None
     elif slot in bucket.column_slots:
-        shape = shape[1:]
+        shape, dim = shape[1:], dim - 1 if dim else None
+    elif slot and slot != MASTER_WEIGHT and bucket.structure == "matrix":
+        dim = None  # a whole matrix went into it
     if slot and dtype != "float64":
         dtype = "float32"  # what rules compute in, see `optim.rule.state_dtype`
     return Described(
@@ -82,6 +87,7 @@ def _describe(
         dtype=dtype,
         shape=shape,
         aliases=() if slot else spec.aliases,
+        slice_dim=dim,
     )
 
 

@@ -15,9 +15,10 @@ from parallel_params.checkpoint.folder import (
 )
 from parallel_params.checkpoint.importing import import_file
 from parallel_params.checkpoint.manifest import Manifest
-from parallel_params.checkpoint.matching import match
+from parallel_params.checkpoint.matching import Matches, match
 from parallel_params.checkpoint.names import read_renames
 from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.reads import reads_of
 from parallel_params.checkpoint.saving import named
 from parallel_params.errors import CheckpointError, PlanError
 from parallel_params.plan.codec import decode
@@ -29,9 +30,10 @@ from parallel_params.plan.text import (
     format_table,
     plural,
 )
-from parallel_params.plan.transfer import transfer
 
 Facts = Mapping[str, object]
+
+_MOST_ROWS = 16
 
 
 def list_facts(folder: Path) -> list[dict[str, object]]:
@@ -87,6 +89,7 @@ def show_facts(path: Path) -> dict[str, object]:
                 "shape": list(stored.shape),
                 "dtype": stored.dtype,
                 "slot": stored.key.slot,
+                "slice_dim": stored.slice_dim,
                 "aliases": list(stored.aliases),
             }
             for stored in manifest.tensors
@@ -148,21 +151,24 @@ def diff(
     from parallel_params.train.build import job_plan
     from parallel_params.train.config import load_job
 
-    reader = Reader.open(find_newest(path))
-    new = job_plan(load_job(job, overrides), num_ranks, ranks_per_node)
+    reader, wanted = Reader.open(find_newest(path)), load_job(job, overrides)
+    new = job_plan(wanted, num_ranks, ranks_per_node)
     found = match(
         reader.manifest,
         new,
         where=str(reader.folder),
         is_strict=False,
         weights_only=False,
-        layerwise="fail",
+        layerwise=wanted.checkpoint.layerwise,
     )
     lines = [f"{reader.folder}, step {reader.manifest.step}"]
     lines += [f"  {note}" for note in found.notes] or ["  all tensors fit"]
     try:
         old = decode(dict(reader.manifest.plan))
-        lines += [f"  saved by {_words(old)}; here {_words(new)}", *_moves(old, new)]
+        lines += [
+            f"  saved by {_words(old)}; here {_words(new)}",
+            *_moves(old, new, found),
+        ]
     except PlanError as error:
         lines.append(f"  what would move cannot be said: {error}")
     return "\n".join(lines)
@@ -172,21 +178,15 @@ def _words(plan: Plan) -> str:
     return f"{plural(plan.mesh.size, 'rank')} at level {int(plan.policy.level)}"
 
 
-def _moves(old: Plan, new: Plan) -> list[str]:
-    pieces = transfer(old, new).pieces
+def _moves(old: Plan, new: Plan, found: Matches) -> list[str]:
     rows = [["rank", "reads", "it had", "of other ranks", "starts anew"]]
-    for rank in range(new.mesh.size):
-        own = [piece for piece in pieces if piece.target == rank]
-        numbers = [
-            sum(piece.num_bytes for piece in own if piece.source is not None),
-            sum(piece.num_bytes for piece in own if piece.source == rank),
-            sum(piece.num_bytes for piece in own if piece.is_copy),
-            sum(piece.num_bytes for piece in own if piece.source is None),
-        ]
+    for rank in range(min(new.mesh.size, _MOST_ROWS)):
+        reads = reads_of(old, new, rank, found)
+        numbers = [reads.read, reads.had, reads.read - reads.had, reads.anew]
         rows.append([str(rank), *map(format_bytes, numbers)])
-    most = 17
-    rest = [f"  and {format_count(len(rows) - most)} more"] if len(rows) > most else []
-    return [*format_table(rows[:most], align=">>>>>"), *rest]
+    left = new.mesh.size - _MOST_ROWS
+    rest = [f"  and {format_count(left)} more"] if left > 0 else []
+    return [*format_table(rows, align=">>>>>"), *rest]
 
 
 def export_to(

@@ -75,7 +75,7 @@ def find_origin(
                     where=str(path),
                     is_strict=True,
                     weights_only=False,
-                    layerwise="fail",
+                    layerwise=job.checkpoint.layerwise,
                 )
                 told = json.dumps(str(path))
         except Exception as raised:
@@ -196,7 +196,8 @@ class Keeping:
         """
         if origin is None:
             return ["no checkpoint to go on from: starts anew"] if is_asked else []
-        loaded = self._manager.load(origin)
+        policy = self._job.checkpoint.layerwise
+        loaded = self._manager.load(origin, layerwise=policy)
         manifest = loaded.manifest
         changed = self._differences(manifest.extras)
         if changed and self._job.checkpoint.other_bits == "refuse":

@@ -266,6 +266,8 @@ def test_every_slice_of_a_layerwise_parameter_is_saved_by_itself(
     ("layerwise", "expected"),
     [
         (1, [[2.0]] * 3),
+        ("from_rank", [[1.0]] * 3),
+        ("from_rank:1", [[2.0]] * 3),
         ("mean", [[1.5]] * 3),
         ({0: 1, 1: 0, 2: 1}, [[2.0], [1.0], [2.0]]),
     ],
@@ -280,13 +282,63 @@ def test_another_number_of_slices_needs_a_word(
         try:
             manager.load(tmp_path / "saved")
         except CheckpointMismatch as error:
-            refusal = "2 slices of 'own'" in str(error)
+            refusal = "2 slices of shape (3, 2) of 'own', and here are 3" in str(error)
         assert_on_all_ranks(comm, refusal, "another refusal")
         notes = manager.load(tmp_path / "saved", layerwise=layerwise).notes  # type: ignore[arg-type]  # one of them
-        assert_on_all_ranks(comm, "2 slices became 3" in " ".join(notes), str(notes))
+        told = "'own': 2 slices of shape (3, 2) became 3 of shape (3, 2)"
+        assert_on_all_ranks(comm, told in " ".join(notes), str(notes))
         return values_of(manager)
 
     assert run_threads(3, load) == expected
+
+
+def test_fewer_slices_take_those_of_their_number_by_key(tmp_path: Path) -> None:
+    run_threads(3, lambda comm: layered(comm).save(tmp_path / "saved"))
+
+    def load(comm: Communicator) -> list[float]:
+        manager = layered(comm)
+        manager.load(tmp_path / "saved", layerwise="by_key")
+        return values_of(manager)
+
+    assert run_threads(2, load) == [[1.0], [2.0]]
+    with pytest.raises(CheckpointMismatch, match=r"slice 3 the saved slice 3.*0 to 2"):
+        run_threads(4, load)
+
+
+@pytest.mark.parametrize(
+    ("layerwise", "words"),
+    [
+        ("from_rank:2", "layerwise='from_rank:2', and 2 ranks have saved"),
+        (2, "slice 0 the saved slice 2, and there are 0 to 1"),
+        ({0: 1}, "gives slice 1 the saved slice None"),
+        ("from_rank:x", "expected fail, from_rank:K"),
+        ("average", "expected fail, from_rank:K"),
+        (True, "expected fail, from_rank:K"),
+        ({0: "1"}, "expected fail, from_rank:K"),
+    ],
+)
+def test_a_policy_that_names_nothing_is_refused_on_all_ranks(
+    tmp_path: Path, layerwise: object, words: str
+) -> None:
+    run_threads(2, lambda comm: layered(comm).save(tmp_path / "saved"))
+
+    def load(comm: Communicator) -> str:
+        try:
+            layered(comm).load(tmp_path / "saved", layerwise=layerwise)  # type: ignore[arg-type]  # wrong on purpose
+        except CheckpointError as error:
+            return str(error)
+        return ""
+
+    assert all(words in told for told in run_threads(3, load))
+
+
+def test_a_rank_of_two_axes_is_asked_for_its_slice(tmp_path: Path) -> None:
+    """Rank 3 of data=2, model=2 had slice 1 of the model axis."""
+    mesh = Mesh({"data": 2, "model": 2})
+    run_threads(4, lambda comm: layered(comm, mesh).save(tmp_path / "saved"))
+    manager = layered(run_threads(1, lambda comm: comm)[0])
+    manager.load(tmp_path / "saved", layerwise="from_rank:3")
+    assert values_of(manager) == [2.0]
 
 
 def test_every_element_is_saved_by_one_rank() -> None:

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from parallel_params.checkpoint.folder import find_newest
+from parallel_params.checkpoint.matching import match
+from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.reads import reads_of
 from parallel_params.cli.app import app
 from parallel_params.comm.local import run_threads
-from parallel_params.errors import CheckpointError
+from parallel_params.errors import CheckpointError, CheckpointMismatch
+from parallel_params.plan.codec import decode
+from parallel_params.plan.transfer import transfer
+from parallel_params.train.build import job_plan
 from parallel_params.train.config import load_job
 from parallel_params.train.console import Console
 from parallel_params.train.loop import train
@@ -84,6 +91,40 @@ def test_diff_says_what_fits_and_what_every_rank_would_read(kept: Path) -> None:
     other = say("diff", kept, DIGITS, *SMALL, "model.hidden=[8]")
     assert "stays as it is" in other
     assert "shape" in other
+
+
+def test_what_a_rank_would_read_is_what_a_transfer_of_plans_says(kept: Path) -> None:
+    manifest = Reader.open(find_newest(kept)).manifest
+    old = decode(dict(manifest.plan))
+    for num_ranks, level in ((1, 0), (2, 2), (4, 3)):
+        job = load_job(DIGITS, [*SMALL, f"parallel.level={level}"])
+        new = job_plan(job, num_ranks, None)
+        found = match(
+            manifest,
+            new,
+            where="",
+            is_strict=True,
+            weights_only=False,
+            layerwise="fail",
+        )
+        pieces = transfer(old, new).pieces
+        for rank in range(num_ranks):
+            own = [piece for piece in pieces if piece.target == rank]
+            had = sum(piece.num_bytes for piece in own if piece.source == rank)
+            reads = reads_of(old, new, rank, found)
+            assert (reads.read, reads.anew) == (sum(p.num_bytes for p in own), 0)
+            # A transfer takes a piece from the rank itself only if it had all of it.
+            assert had <= reads.had <= reads.read
+
+
+def test_diff_says_what_ranks_own_parameters_would_get(kept: Path) -> None:
+    own = "parallel.override=[{match='*bias', layerwise_parallel=true}]"
+    words = (kept, DIGITS, *SMALL, own, "-n", 2)
+    with pytest.raises(CheckpointMismatch, match="1 slices of shape"):
+        say("diff", *words)
+    told = say("diff", *words, "checkpoint.layerwise=mean")
+    assert "1 slices of shape (9,) became 2 of shape (9,), as layerwise says" in told
+    assert "it had" in told
 
 
 def test_what_is_exported_for_torch_comes_back_by_import(

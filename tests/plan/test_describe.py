@@ -28,7 +28,7 @@ def plan() -> Plan:
 
 # ruff: noqa: E501  (a page is as wide as it is)
 DESCRIBED = """
-    plan 7fd0748eb8bd, level 1: optimizer state is cut
+    plan 5c9375f6e280, level 1: optimizer state is cut
       4 ranks on 2 nodes, Mesh(data=4)
       6 parameters of 191 653 elements in 4 buckets
       8 grains, 2 per rank, canonical reduction

@@ -223,3 +223,18 @@ def test_checkpoints_know_cursor_and_score(whole: TrainResult) -> None:
     assert manifest.cursor == 4 * 16
     assert manifest.metric is not None
     assert 0 <= manifest.metric <= 1
+
+
+def test_ranks_own_parameters_at_another_number_need_a_word() -> None:
+    """`checkpoint.layerwise`, or `key=value`, says what they get."""
+    private = ("parallel.override=[{match='*bias', layerwise_parallel=true}]",)
+    run(tiny(*private, "run.folder=first", "train.steps=4"), 2)
+    with pytest.raises(CheckpointMismatch, match=r"2 slices of shape \(10,\)"):
+        run(tiny(*private, "run.folder=second"), 4, resume="first")
+    text = io.StringIO()
+    job = tiny(*private, "run.folder=second", "checkpoint.layerwise=from_rank:1")
+    assert run(job, 4, resume="first", text=text).num_steps == 6
+    told = " ".join(text.getvalue().split())  # the console breaks lines
+    assert "2 slices of shape (9,) became" in told
+    with pytest.raises(ConfigError, match=r'"by_key" or "from_rank:K"'):
+        tiny("checkpoint.layerwise=average")

@@ -11,7 +11,14 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict
 
 from parallel_params.train.config.data import Data
-from parallel_params.train.config.limits import STRICT, Count, Seed, Text, Whole
+from parallel_params.train.config.limits import (
+    STRICT,
+    Count,
+    Seed,
+    SlicePolicy,
+    Text,
+    Whole,
+)
 from parallel_params.train.config.loss import BY_TASK, Loss
 from parallel_params.train.config.models import Model
 from parallel_params.train.config.optim import Optim
@@ -108,6 +115,8 @@ class Checkpoint:
     """Where they are; by default checkpoints in the run folder. One run at a time."""
     other_bits: Literal["warn", "refuse"] = "warn"
     """What to do if versions, kernels or reduction have changed since the save."""
+    layerwise: SlicePolicy = "fail"
+    """For ranks' own parameters, now more or fewer: fail, from_rank:K, mean, by_key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ No key is named here; the tables in `job` and `optim` are made of these.
 """
 
 import math
+import re
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema
@@ -26,6 +27,22 @@ Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 Function: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+_SLICE_POLICY = r"^(fail|mean|by_key|from_rank(:[0-9]{1,9})?)$"
+
+
+def _slice_policy(value: object) -> str:
+    if not isinstance(value, str) or not re.match(_SLICE_POLICY, value):
+        raise ValueError('expected "fail", "mean", "by_key" or "from_rank:K"')
+    return value
+
+
+SlicePolicy: TypeAlias = Annotated[
+    str,
+    PlainValidator(_slice_policy),
+    WithJsonSchema({"type": "string", "pattern": _SLICE_POLICY}),
+]
 
 
 def _positive_or_dynamic(value: object) -> float | str:

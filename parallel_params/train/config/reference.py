@@ -147,7 +147,9 @@ def _type(root: Schema, field: Schema) -> str:
     ]
     kind = {"string": "text", "boolean": "true | false"}.get(str(field["type"]))
     if "pattern" in field:
-        like = "64 KiB" if "KiB" in str(field["pattern"]) else "module:function"
+        examples = {"KiB": "64 KiB", "from_rank": "from_rank:0"}
+        found = [v for k, v in examples.items() if k in str(field["pattern"])]
+        like = found[0] if found else "module:function"
         kind = f'text like "{like}"'
     return " ".join([kind or str(field["type"]), ", ".join(bounds)]).strip()
 
