@@ -4,8 +4,10 @@ import json
 from collections.abc import Sequence
 
 from parallel_params.plan import encode
-from parallel_params.train.build import job_plan
+from parallel_params.train.build import build, check_world, job_plan
 from parallel_params.train.config import load_job
+from parallel_params.train.data.load import load_data
+from parallel_params.train.round_plan import plan_rounds
 
 
 def describe_plan(
@@ -31,7 +33,16 @@ def describe_plan(
         ConfigError: the job is wrong.
         PlanError: the job does not fit this many ranks, or has no such parameter.
     """
-    plan = job_plan(load_job(job, overrides), num_ranks, ranks_per_node)
+    wanted = load_job(job, overrides)
+    if wanted.outer.every is not None:
+        check_world(wanted, num_ranks)
+        trainee = build(wanted, load_data(wanted.data))
+        rounds = plan_rounds(wanted, trainee, num_ranks, ranks_per_node)
+        if explain is None and not is_json:
+            return rounds.describe()
+        plan = rounds.inner if explain is not None else rounds.outer
+    else:
+        plan = job_plan(wanted, num_ranks, ranks_per_node)
     if explain is not None:
         return plan.explain(explain)
     if is_json:

@@ -202,14 +202,14 @@ class OuterLoop(OuterStates):
 
         Collective: the ranks of a worker; at the end of a round, all ranks.
         """
-        return self._count(lambda: self.inner.step(loss_fn, *batch))
+        return self.take(lambda: self.inner.step(loss_fn, *batch))
 
     def update(self, gradients: Mapping[str, object]) -> None:
         """Take an inner step on gradients of any origin, as `ParameterManager.update`.
 
         Collective: as `step`.
         """
-        self._count(lambda: self.inner.update(gradients))
+        self.take(lambda: self.inner.update(gradients))
 
     def accumulate(self, loss_fn: LossFunction, *batch: object) -> Tensor:
         """Add the gradients of a batch to those of the next inner step.
@@ -236,8 +236,14 @@ class OuterLoop(OuterStates):
             )
         self._outer_step(None)
 
-    def _count(self, take: Callable[[], _T]) -> _T:
-        found = self._together(take)
+    def take(self, call: Callable[[], _T]) -> _T:
+        """Count what `call` does with `inner` as an inner step.
+
+        If it raises, the other workers are told.
+
+        Collective: as `step`.
+        """
+        found = self._together(call)
         self.position += 1
         if self.position == self.every:
             self._outer_step(None)

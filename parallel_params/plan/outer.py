@@ -60,13 +60,13 @@ class OuterPlan:
 
     def traffic(self) -> str:
         """Return what a round sends and what that saves, as a few lines."""
-        inner, outer, direct = map(estimate, (self.inner, self.outer, self.direct))
         rows = [["the rank that sends most", "times", "collectives", "bytes"]]
-        for name, times, costs in (
-            ("inner steps", self.every, inner),
-            ("outer step", 1, outer),
+        for name, times, plan in (
+            ("inner steps", self.every, self.inner),
+            ("outer step", 1, self.outer),
         ):
-            most = max(costs.classes, key=lambda ranks: ranks.bytes_sent)
+            classes = estimate(plan).classes
+            most = max(classes, key=lambda ranks: ranks.bytes_sent)
             rows.append(
                 [
                     name,
@@ -75,17 +75,21 @@ class OuterPlan:
                     format_bytes(times * most.bytes_sent),
                 ]
             )
-        a_round = self.every * inner.most_sent + outer.most_sent
-        without = self.every * direct.most_sent
-        lines = [
+        head, tail = self.headline().split("; ", 1)
+        return "\n".join([head, *format_table(rows, align="<>>>"), f"  {tail}"])
+
+    def headline(self) -> str:
+        """Return in a sentence what a round sends and what that saves."""
+        plans = (self.inner, self.outer, self.direct)
+        inner, outer, direct = (estimate(plan).most_sent for plan in plans)
+        a_round, without = self.every * inner + outer, self.every * direct
+        return (
             f"{plural(self.num_workers, 'worker')} of "
             f"{plural(self.inner.mesh.size, 'rank')}, an outer step every "
-            f"{plural(self.every, 'step')}",
-            *format_table(rows, align="<>>>"),
-            f"  a round sends {format_bytes(a_round)}; without an outer loop "
-            f"{format_bytes(without)}{_say_ratio(without, a_round)}",
-        ]
-        return "\n".join(lines)
+            f"{plural(self.every, 'step')}; a round sends {format_bytes(a_round)}, "
+            f"without an outer loop {format_bytes(without)}"
+            f"{_say_ratio(without, a_round)}"
+        )
 
 
 def _say_ratio(without: int, a_round: int) -> str:

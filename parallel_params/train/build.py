@@ -91,11 +91,19 @@ def plan_of(trainee: Trainee, mesh: Mesh) -> Plan:
 
 
 def check_world(job: Job, num_ranks: int) -> None:
-    """Refuse a world that the grains or the batch of a job do not fit.
+    """Refuse a world that the workers, the grains or the batch of a job do not fit.
 
     Raises:
         ConfigError: naming the worlds, grains or batches that work.
     """
+    workers = job.outer.workers
+    if job.outer.every is not None and workers is not None and num_ranks % workers:
+        raise ConfigError(
+            [
+                f"outer.workers: {workers} workers cannot be made of {num_ranks} ranks;"
+                f" a world of {workers}, {2 * workers}, ... ranks works"
+            ]
+        )
     grains, batch = job.parallel.grains, job.data.batch // job.train.accumulate
     if grains is not None and grains % num_ranks:
         worlds = ", ".join(map(str, divisors(grains)))
@@ -122,6 +130,13 @@ def build(job: Job, dataset: Dataset) -> Trainee:
     net = build_model(job.model, dataset.interface, seed=job.seed)
     set_flags(list(net.get_parameters()), job.parallel.override)
     num_steps = count_steps(job, num_samples=dataset.num_train)
+    if job.outer.every is not None and num_steps % job.outer.every:
+        raise ConfigError(
+            [
+                f"train.epochs: {num_steps} steps are no whole number of rounds of "
+                f"outer.every = {job.outer.every}; give train.steps"
+            ]
+        )
     rates = learning_rates(job.optim.schedule, peak=job.optim.lr, num_steps=num_steps)
     task = make_task(job, dataset)
     return Trainee(

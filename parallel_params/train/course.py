@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from parallel_params.errors import NonFiniteGradient, TrainingDiverged
-from parallel_params.manager import ParameterManager
 from parallel_params.tensor.tensor import Tensor
 from parallel_params.train.build import Trainee
 from parallel_params.train.config.job import Job
@@ -16,6 +15,7 @@ from parallel_params.train.console import Row
 from parallel_params.train.data.batches import Batches
 from parallel_params.train.data.sampler import Share
 from parallel_params.train.journal import Journal
+from parallel_params.train.rounds import Manager
 from parallel_params.train.tasks.task import Evaluation
 
 
@@ -51,7 +51,7 @@ class Course:
         self,
         job: Job,
         trainee: Trainee,
-        manager: ParameterManager,
+        manager: Manager,
         *,
         journal: Journal,
         clock: Callable[[], float],

@@ -4,6 +4,7 @@ What is trained is built in `build`, its steps are `course`'s, what a run says a
 leaves behind is written in `journal`; here is only what happens in which order.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,7 +16,7 @@ from parallel_params.errors import DataError
 from parallel_params.manager import ParameterManager
 from parallel_params.runtime.nodes import mesh_on_nodes
 from parallel_params.train.blas import blas_threads
-from parallel_params.train.build import Trainee, build, check_world, plan_of
+from parallel_params.train.build import Trainee, build, check_world
 from parallel_params.train.config.dump import dump_job
 from parallel_params.train.config.job import Job
 from parallel_params.train.console import Console
@@ -29,6 +30,14 @@ from parallel_params.train.keeping import Keeping, find_origin
 from parallel_params.train.kernels import kernels
 from parallel_params.train.logs import run_log
 from parallel_params.train.result import TrainResult
+from parallel_params.train.round_plan import check_plan
+from parallel_params.train.rounds import (
+    Manager,
+    NoKeeping,
+    Rounds,
+    check_resume,
+    open_manager,
+)
 from parallel_params.train.run_folder import make_run_folder
 from parallel_params.train.weights import encode_weights
 
@@ -73,6 +82,7 @@ def train(
     Collective: every rank, with the same job.
     """
     check_world(job, comm.size)
+    check_resume(job, resume)
     trainee = _prepare(job, comm)
     origin = find_origin(job, trainee, comm, resume)
     folder = make_run_folder(job.run, comm, now(), is_resumed=resume is not None)
@@ -80,13 +90,11 @@ def train(
         run_log(folder.path, comm.rank) as log,
         blas_threads(job.parallel.blas_threads, comm),
         kernels(job.parallel.kernels, comm),
-        ParameterManager(
-            trainee.net, trainee.movers.optimizers, policy=trainee.policy, comm=comm
-        ) as manager,
+        open_manager(job, trainee, comm) as manager,
     ):
         log.info("rank %d of %d: %s", comm.rank, comm.size, comm.description)
         journal = Journal(job, folder, console.of_rank(comm.rank), trainee)
-        keeping = Keeping(job, trainee, manager, folder.path, stop=stop, log=log)
+        keeping = _keeping(job, trainee, manager, folder.path, stop=stop, log=log)
         course = Course(
             job,
             trainee,
@@ -105,7 +113,7 @@ def train(
 def _open(
     journal: Journal,
     trainee: Trainee,
-    manager: ParameterManager,
+    manager: Manager,
     source: Path | None,
     notes: Sequence[str],
 ) -> None:
@@ -122,7 +130,21 @@ def _open(
     )
 
 
-def _run(course: Course, journal: Journal, keeping: Keeping) -> None:
+def _keeping(
+    job: Job,
+    trainee: Trainee,
+    manager: ParameterManager | Rounds,
+    folder: Path,
+    *,
+    stop: Callable[[], bool] | None,
+    log: logging.Logger,
+) -> Keeping | NoKeeping:
+    if isinstance(manager, Rounds):
+        return NoKeeping(manager, stop)
+    return Keeping(job, trainee, manager, folder, stop=stop, log=log)
+
+
+def _run(course: Course, journal: Journal, keeping: Keeping | NoKeeping) -> None:
     """Take all steps; let a save that is under way come to its end.
 
     Collective: every rank.
@@ -134,7 +156,7 @@ def _run(course: Course, journal: Journal, keeping: Keeping) -> None:
     keeping.finish()
 
 
-def _environment(trainee: Trainee, manager: ParameterManager) -> dict[str, object]:
+def _environment(trainee: Trainee, manager: Manager) -> dict[str, object]:
     """Collect what may decide the numbers of a run, the data among it.
 
     Collective: every rank.
@@ -158,7 +180,7 @@ def _prepare(job: Job, comm: Communicator) -> Trainee:
     try:
         trainee = build(job, load_data(job.data))
         _check_batch(job, trainee.dataset)  # a plan may look further than the data
-        plan_of(trainee, mesh)  # refused before a folder is made
+        check_plan(job, trainee, mesh)  # refused before a folder is made
     except Exception as raised:
         error = raised
     agree_ok(comm, error)
@@ -195,7 +217,7 @@ def _look_at_data(dataset: Dataset, comm: Communicator) -> None:
 
 
 def _finish(
-    course: Course, manager: ParameterManager, trainee: Trainee, journal: Journal
+    course: Course, manager: Manager, trainee: Trainee, journal: Journal
 ) -> TrainResult:
     """Say and write down how the run ended.
 

@@ -20,7 +20,7 @@ def test_every_shipped_job_is_listed_with_its_title() -> None:
     lines = said("jobs").splitlines()
     names = [line.split()[0] for line in lines[: lines.index("")]]
     assert names == sorted(shipped_jobs())
-    assert "digits        handwritten digits, two hidden layers" in lines
+    assert "digits         handwritten digits, two hidden layers" in lines
 
 
 def test_a_wrong_name_of_a_job_is_answered_by_its_near_one_only(

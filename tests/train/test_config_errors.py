@@ -343,7 +343,7 @@ def test_a_shipped_job_is_named_without_its_folder(
         'digit: there is no such job file; did you mean "digits"?',
     )
     (line,) = problems(Path("zzzzzzzzzzzz"))
-    assert "; there are digits, digits-conv, digits-small, " in line
+    assert "; there are digits, digits-conv, digits-diloco, " in line
 
 
 def test_a_table_that_an_override_made_is_blamed_on_it(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from parallel_params.train.config.limits import (
 from parallel_params.train.config.loss import BY_TASK, Loss
 from parallel_params.train.config.models import Model
 from parallel_params.train.config.optim import Optim
+from parallel_params.train.config.outer import EVERY_STEP, Outer
 from parallel_params.train.config.sizes import MemoryLimit, NumBytes, PositiveNumBytes
 
 
@@ -163,6 +164,8 @@ class Job:
     """What is made small."""
     parallel: Parallel = Parallel()
     """How weights, gradients and optimizer state lie on the ranks."""
+    outer: Outer = EVERY_STEP
+    """LocalSGD and DiLoCo: workers train by themselves and meet every so often."""
     train: Train
     """How long to train and how often to look."""
     checkpoint: Checkpoint = Checkpoint()

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
+from parallel_params.train.config.outer import EVERY_STEP
 from parallel_params.train.config.problems import Problem
 from parallel_params.train.config.text import KeyPath, Table
 
@@ -69,6 +70,8 @@ def contradictions(table: Table, wrong: Iterable[KeyPath]) -> list[Problem]:
         _hidden_steps,
         _wire,
         _flag_overrides,
+        _rounds,
+        _not_in_rounds,
         _run_name,
     )
     return [problem for rule in rules for problem in _unless_wrong(rule, facts)]
@@ -184,6 +187,58 @@ def _flag_overrides(facts: _Facts) -> Iterator[Problem]:
         if isinstance(entry, dict) and set(entry) == {"match"}:
             what = "sets no flag; give one of " + ", ".join(_FLAGS)
             yield Problem(key=("parallel", "override", index), what=what)
+
+
+def _rounds(facts: _Facts) -> Iterator[Problem]:
+    """What every rank does together happens between two rounds."""
+    every = facts.count("outer", "every", default=0)
+    if not every:
+        for key, default in dataclasses.asdict(EVERY_STEP).items():
+            if facts.value("outer", key) not in (None, default):
+                what = "there is no outer loop without outer.every; give one"
+                yield Problem(key=("outer", key), what=what)
+        return
+    for key, default in (("steps", every), ("eval_every", 100)):
+        steps = facts.count("train", key, default=default)
+        if steps % every:
+            below, above = steps - steps % every, steps - steps % every + every
+            near = f"{below} or {above}" if below else str(above)
+            what = f"{steps} is no whole number of rounds of outer.every = {every}; "
+            yield Problem(key=("train", key), what=f"{what}say {near}")
+    grains = facts.count("parallel", "grains", default=0)
+    workers = facts.count("outer", "workers", default=1)
+    if grains % workers:
+        what = f"{grains} grains cannot be shared equally by {workers} workers"
+        yield Problem(key=("parallel", "grains"), what=what)
+
+
+def _not_in_rounds(facts: _Facts) -> Iterator[Problem]:
+    if facts.value("outer", "every") is None:
+        return
+    refused: tuple[tuple[KeyPath, object, str], ...] = (
+        (("parallel", "level"), 3, "an outer step needs every weight whole"),
+        (("optim", "name"), "schedulefree", "the anchor would be of other weights"),
+    )
+    for key, value, why in refused:
+        if facts.value(*key) == value:
+            yield Problem(key=key, what=f"not with outer.every: {why}; choose another")
+    average = facts.value("optim", "ema", "kind")
+    if average not in (None, "none"):
+        what = "not with outer.every: what is looked at is the anchor; leave it out"
+        yield Problem(key=("optim", "ema"), what=what)
+    if facts.value("checkpoint", "every") is not None:
+        what = "not with outer.every: `OuterLoop.save` is for programs; leave it out"
+        yield Problem(key=("checkpoint", "every"), what=what)
+    for index, entry in enumerate(_entries(facts)):
+        if entry.get("layerwise_parallel") or entry.get("level") == 3:
+            what = "not with outer.every: neither own weights nor level 3; leave it out"
+            yield Problem(key=("parallel", "override", index), what=what)
+
+
+def _entries(facts: _Facts) -> list[dict[str, object]]:
+    entries = facts.value("parallel", "override")
+    found = entries if isinstance(entries, list) else ()
+    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def _run_name(facts: _Facts) -> Iterator[Problem]:
