@@ -287,7 +287,7 @@ def test_a_rule_is_silent_about_keys_that_are_wrong_themselves(tmp_path: Path) -
 
 
 def test_near_names_come_only_from_the_table_the_key_stands_in(tmp_path: Path) -> None:
-    (line,) = problems(job_file(tmp_path), "train.lr=0.1")
+    (line,) = problems(job_file(tmp_path), "train.lrr=0.1")
     assert "did you mean" not in line
 
 
@@ -349,6 +349,16 @@ def test_a_shipped_job_is_named_without_its_folder(
 def test_a_table_that_an_override_made_is_blamed_on_it(tmp_path: Path) -> None:
     assert problems(job_file(tmp_path), "trian.steps=3") == (
         'override "trian.steps=3": trian: unknown key; did you mean "train"? (got {"steps": 3})',
+    )
+
+
+def test_a_key_of_another_table_is_found_there(tmp_path: Path) -> None:
+    assert problems(job_file(tmp_path), "steps=3") == (
+        'override "steps=3": steps: unknown key; did you mean "train.steps"? (got 3)',
+    )
+    assert problems(job_file(tmp_path), "train.grains=3") == (
+        'override "train.grains=3": train.grains: unknown key; did you mean '
+        '"parallel.grains"? (got 3)',
     )
 
 

@@ -1,7 +1,8 @@
 """What pydantic found, said in sentences about the job file.
 
 Each sentence is `file:line: key: what is wrong; did you mean "x"? (got ...)`. Near
-names come from the table the key stands in and from nowhere else.
+names come from the table the key stands in; if it has none, the same name in another
+table is told.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from pydantic_core import ErrorDetails
 
-from parallel_params.train.config.reference import description_of
+from parallel_params.train.config.reference import description_of, keys
 from parallel_params.train.config.spots import (
     Spot,
     keys_of,
@@ -90,7 +91,22 @@ def _number(value: object) -> str:
 def _unknown_key(spot: Spot) -> str:
     name = str(spot.key[-1])
     where = f' when {tag_key_of(spot.table)} = "{spot.tag}"' if spot.tag else ""
-    return f"unknown key{where}{did_you_mean(name, keys_of(spot.table))}"
+    hint = did_you_mean(name, keys_of(spot.table)) or _elsewhere(spot.key)
+    return f"unknown key{where}{hint}"
+
+
+def _elsewhere(path: KeyPath) -> str:
+    """Say where a key of this last name is, if it is in other tables."""
+    dotted, name = ".".join(map(str, path)), str(path[-1])
+    places = dict.fromkeys(
+        key.name for key in keys() if key.name.rpartition(".")[2] == name
+    )
+    if dotted in places:
+        return (
+            ""  # the name is right, and so is the table: another choice made it wrong
+        )
+    others = [place for place in places if "[]" not in place]
+    return f"; did you mean {one_of(others)}?" if 0 < len(others) <= 3 else ""
 
 
 def _wrong_tag(spot: Spot, details: ErrorDetails) -> Problem:
