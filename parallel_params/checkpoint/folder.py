@@ -17,6 +17,7 @@ from parallel_params.checkpoint.saving import ASIDE
 from parallel_params.errors import CheckpointError
 
 LATEST = "latest"
+IN_RUN = "checkpoints"  # the folder of checkpoints inside of a run folder
 _NAME = re.compile(r"step-(\d{6,18})(-\d+)?")
 _LEFT_OVER = re.compile(rf"(step-\d{{6,18}}(-\d+)?|{LATEST}){re.escape(ASIDE)}")
 
@@ -39,6 +40,11 @@ class Found:
 def is_checkpoint(path: Path) -> bool:
     """Tell whether a folder says that it is a checkpoint."""
     return (path / MANIFEST).exists()
+
+
+def folder_in(path: Path) -> Path:
+    """Return the folder of checkpoints of a run folder, any other path as it is."""
+    return path / IN_RUN if (path / IN_RUN).is_dir() else path
 
 
 def list_checkpoints(folder: Path) -> list[Found]:

@@ -10,8 +10,20 @@ from parallel_params.cli import ends
 
 ckpt = typer.Typer(help="Look at checkpoints; without MPI.", no_args_is_help=True)
 
+
+def _without_run(path: Path) -> Path:
+    from parallel_params.checkpoint.folder import folder_in
+
+    return folder_in(path)
+
+
 Where = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A checkpoint, or a folder of them.")
+    Path,
+    typer.Argument(
+        metavar="PATH",
+        help="A checkpoint, a folder of them, or a run folder.",
+        callback=_without_run,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Renames = Annotated[

@@ -14,7 +14,7 @@ import numpy as np
 
 from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.checkpoint.exchange import exchange
-from parallel_params.checkpoint.folder import find_newest
+from parallel_params.checkpoint.folder import IN_RUN, find_newest, folder_in
 from parallel_params.checkpoint.matching import match
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.comm.protocol import Communicator
@@ -34,8 +34,6 @@ from parallel_params.train.environment import bit_facts, different_facts
 from parallel_params.train.run_folder import list_run_folders
 
 AUTO = "auto"
-FOLDER = "checkpoints"
-"""Of a run, inside of its folder."""
 
 # What may change between two parts of a run without a word.
 _FREE = ("parallel", "checkpoint", "log", "run", "title")
@@ -86,7 +84,7 @@ def find_origin(
 
 def _newest_run(job: Job) -> Path | None:
     """Return the newest checkpoint of the job's runs, the last run that has one."""
-    folders = [run / FOLDER for run in reversed(list_run_folders(job.run))]
+    folders = [run / IN_RUN for run in reversed(list_run_folders(job.run))]
     if job.checkpoint.folder is not None:
         folders = [Path(job.checkpoint.folder)]
     newest = (Checkpointer(folder).newest() for folder in folders)
@@ -94,7 +92,7 @@ def _newest_run(job: Job) -> Path | None:
 
 
 def _named(path: Path) -> Path:
-    return find_newest(path / FOLDER if (path / FOLDER).is_dir() else path)
+    return find_newest(folder_in(path))
 
 
 def _facts(job: Job, trainee: Trainee) -> dict[str, object]:
@@ -167,7 +165,7 @@ class Keeping:
         self._facts = _facts(job, trainee)
         wanted = job.checkpoint
         self._keeper = Checkpointer(
-            wanted.folder if wanted.folder is not None else folder / FOLDER,
+            wanted.folder if wanted.folder is not None else folder / IN_RUN,
             keep=wanted.keep,
             keep_best=wanted.keep_best,
             asynchronous=wanted.background,

@@ -65,6 +65,11 @@ def test_ls_lists_whole_and_broken_ones_and_what_is_left_over(kept: Path) -> Non
     assert "problem" in facts["step-000002"]
 
 
+@pytest.mark.parametrize("verb", ["ls", "show", "verify"])
+def test_a_run_folder_stands_for_its_checkpoints(kept: Path, verb: str) -> None:
+    assert say(verb, kept.parent) == say(verb, kept)
+
+
 def test_show_names_tensors_and_extras(kept: Path) -> None:
     text = say("show", kept)
     assert "step-000004: step 4" in text
