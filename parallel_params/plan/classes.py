@@ -126,6 +126,9 @@ def _starts(layout: Layout) -> set[int]:
 
 def _ranks_at(mesh: Mesh, axes: tuple[str, ...], positions: set[int]) -> Iterator[int]:
     """Yield the ranks at which a position along `axes` comes up, or starts over."""
+    if axes == mesh.axes:
+        yield from positions
+        return
     others = mesh.others(axes)
     is_leading = mesh.axes[: len(axes)] == axes
     # Along leading axes the position rises with the rank, and the first slice comes up

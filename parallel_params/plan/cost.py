@@ -122,26 +122,31 @@ class Estimate:
 def estimate(plan: Plan, *, machine: Machine | None = None) -> Estimate:
     """Return what a plan costs, class by class."""
     machine = machine or Machine()
-    known: dict[
-        tuple[tuple[Part, int], ...], tuple[RankBytes, tuple[Traffic, ...]]
-    ] = {}
-    classes: dict[tuple[RankBytes, tuple[Traffic, ...]], list[RankBlock]] = {}
+    numbers: dict[tuple[tuple[Part, int], ...], int] = {}
+    classes: dict[tuple[RankBytes, tuple[Traffic, ...]], int] = {}
+    totals: list[int] = []
+    blocks_of: list[list[RankBlock]] = []
     lookups = [Parts(plan, bucket) for bucket in different_buckets(plan)]
     node_bytes = 0
     for blocks in kinds_of_nodes(plan):
         on_node = 0
         for block in blocks:
-            parts = tuple(each.key(block.first) for each in lookups)
-            if parts not in known:
+            parts = tuple([each.key(block.first) for each in lookups])
+            if parts not in numbers:
                 held = plan.bytes_per_rank(block.first)
-                known[parts] = held, _count_traffic(plan, block.first, machine)
-            classes.setdefault(known[parts], []).append(block)
-            on_node += block.length * known[parts][0].total
+                costs = held, _count_traffic(plan, block.first, machine)
+                number = numbers[parts] = classes.setdefault(costs, len(classes))
+                if number == len(totals):
+                    totals.append(held.total)
+                    blocks_of.append([])
+            number = numbers[parts]
+            blocks_of[number].append(block)
+            on_node += block.length * totals[number]
         node_bytes = max(node_bytes, on_node)
     return Estimate(
         classes=tuple(
             RankClass(blocks=join_runs(blocks), bytes_held=held, traffic=traffic)
-            for (held, traffic), blocks in classes.items()
+            for blocks, (held, traffic) in zip(blocks_of, classes, strict=True)
         ),
         node_bytes=node_bytes,
     )

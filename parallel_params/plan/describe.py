@@ -43,7 +43,7 @@ def describe(plan: Plan, *, most_rows: int) -> str:
         _head(plan),
         _held(plan, costs),
         _sent(plan, costs),
-        _levels(plan),
+        _levels(plan, costs),
         list_buckets(plan, most_rows),
         [
             *list_special_parameters(plan),
@@ -173,13 +173,15 @@ def _say_machine(machine: Machine) -> str:
     )
 
 
-def _levels(plan: Plan) -> list[str]:
+def _levels(plan: Plan, own: Estimate) -> list[str]:
     if plan.mesh.size == 1:
         return []
     rows = [["level", "a rank holds", "a step sends", ""]]
     for level in Level:
-        other = replace(plan.policy, level=level, memory_limit_bytes=None)
-        costs = estimate(make_plan(plan.params, plan.mesh, other))
+        costs = own
+        if level is not plan.policy.level:
+            other = replace(plan.policy, level=level, memory_limit_bytes=None)
+            costs = estimate(make_plan(plan.params, plan.mesh, other))
         rows.append(
             [
                 str(int(level)),

@@ -44,7 +44,7 @@ class Layout:
     _lattices: dict[tuple[str, ...], Lattice] = field(
         init=False, repr=False, compare=False
     )
-    _lane_numels: dict[int, Sequence[int]] = field(
+    _lane_numels: dict[object, Sequence[int]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
     _num_nodes: dict[object, int] = field(
@@ -124,12 +124,15 @@ class Layout:
         """Return how many elements a lane owns on all nodes together."""
         known = self._lane_numels
         if bucket.index not in known:
-            lattice = self.lattice(bucket)
-            known[bucket.index] = bucket.lane_numels(
-                lattice.size,
-                num_local=lattice.num_local,
-                alignment=self.policy.alignment,
-            )
+            # Most models repeat a few shapes.
+            shape, lattice = bucket.shape, self.lattice(bucket)
+            if shape not in known:
+                known[shape] = bucket.lane_numels(
+                    lattice.size,
+                    num_local=lattice.num_local,
+                    alignment=self.policy.alignment,
+                )
+            known[bucket.index] = known[shape]
         return known[bucket.index][lane]
 
     def num_nodes_of(self, bucket: Bucket, rank: int) -> int:

@@ -38,13 +38,18 @@ def part_of(layout: "Layout", bucket: Bucket, rank: int) -> Part:
     position = layout.mesh.position(rank, bucket.axes)
     own = layout.owned_at(bucket, position)
     updated = own if bucket.is_updated_in_parts else Interval(0, bucket.numel)
+    rows, columns = _count_rows(bucket, updated)
+    lane = _lane_numel(layout, bucket, position, own.numel)
+    return Part(own.numel, lane, updated.numel, rows, columns)
+
+
+def _count_rows(bucket: Bucket, updated: Interval) -> tuple[int, int]:
     rows = columns = 0
     if bucket.row_slots or bucket.column_slots:
         for extent, part in bucket.parts_within(updated):
             rows += part.numel // extent.row_numel
             columns += extent.row_numel
-    lane = _lane_numel(layout, bucket, position, own.numel)
-    return Part(own.numel, lane, updated.numel, rows, columns)
+    return rows, columns
 
 
 def _lane_numel(layout: "Layout", bucket: Bucket, position: int, own_numel: int) -> int:
@@ -71,13 +76,23 @@ class Parts:
         num_owners = layout.group_size(bucket)
         self._borders = sorted(bucket.borders(num_owners, alignment=alignment))
         self._known: dict[int, Part] = {}
+        # Of what every rank updates whole, one is known of all.
+        self._whole: Part | None = None
 
     def key(self, rank: int) -> tuple[Part, int]:
         """Return something that is equal for ranks of equal parts."""
         position = self._layout.mesh.position(rank, self._bucket.axes)
         run = bisect_right(self._borders, position)
         if run not in self._known:
-            part = part_of(self._layout, self._bucket, rank)
-            self._known[run] = part._replace(lane=0)
+            self._known[run] = self._part(rank, position)
         part = self._known[run]
         return part, _lane_numel(self._layout, self._bucket, position, part.own)
+
+    def _part(self, rank: int, position: int) -> Part:
+        if self._whole is not None:
+            own = self._layout.owned_at(self._bucket, position)
+            return self._whole._replace(own=own.numel)
+        part = part_of(self._layout, self._bucket, rank)._replace(lane=0)
+        if not self._bucket.is_updated_in_parts:
+            self._whole = part
+        return part
