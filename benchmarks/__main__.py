@@ -12,6 +12,7 @@ from benchmarks import (
     leak,
     memory,
     operators,
+    reshard,
     same_bits,
     step,
     tiny_step,
@@ -28,6 +29,7 @@ app.command("memory")(memory.main)
 app.command("operators")(operators.main)
 app.command("checkpoint")(checkpoint.main)
 app.command("kills")(kills.main)
+app.command("reshard")(reshard.main)
 app.command("leak")(leak.main)
 app.command("same-bits")(same_bits.main)
 
