@@ -1,7 +1,8 @@
-"""One rank on one of two hosts: trains at every level, counts what its host sends.
+"""One rank on one of two hosts: trains on meshes at levels, counts what is sent.
 
-Prints a line of JSON on rank 0: for every level the hash of the weights, the bytes that
-the plan announces over the cable, and those that the cable has carried.
+Prints a line of JSON on rank 0: for every case the hash of the weights, the bytes that
+the plan announces over the cable, those that the cable has carried, and those that went
+along the model axis.
 """
 
 import json
@@ -14,7 +15,10 @@ import numpy as np
 
 import parallel_params as pp
 from parallel_params import nn, ops, optim
+from parallel_params.comm.ledger import Ledger
 from parallel_params.comm.protocol import Communicator
+from parallel_params.nn import parallel
+from parallel_params.nn.parallel import Axis
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Level, Policy
@@ -22,17 +26,49 @@ from parallel_params.tensor.random import set_seed
 from parallel_params.tensor.tensor import Tensor
 
 WIDTHS = (384, 640, 384, 10)
-NUM_STEPS, BATCH, GRAINS = 3, 8, 4
+NUM_STEPS, BATCH, GRAINS = 3, 64, 4
 PER_HOST = 2
+# The last axis runs fastest: the model axis lies inside a host, but in the last mesh.
+MESHES = {
+    "data": {"data": 4},
+    "data, model": {"data": 2, "model": 2},
+    "pod, data, model": {"pod": 2, "data": 1, "model": 2},
+    "model, data": {"model": 2, "data": 2},
+}
+INSIDE = tuple(MESHES)[:3]
+CASES = [(mesh, level) for mesh in INSIDE for level in range(4)]
+CASES += [("model, data", 1)]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training: the weights' hash, and bytes of all steps together."""
+    """What came of a training: the weights' hash, and bytes of all steps together.
+
+    Attributes:
+        hash: of the weights.
+        announced: bytes that the first host sends over the cable, by the plan.
+        carried: bytes that its end of the cable has counted.
+        along_axis: bytes that one rank has sent along the model axis.
+    """
 
     hash: str
     announced: int
     carried: int
+    along_axis: int
+
+
+def make_net(axis: Axis | None) -> nn.Cell:
+    """Return an MLP, two layers of which are cut along an axis if there is one."""
+    set_seed(5)
+    pairs = list(pairwise(WIDTHS))
+    if axis is None:
+        layers = [nn.Dense(*pair, activation="tanh") for pair in pairs]
+        return nn.SequentialCell(*layers)
+    return nn.SequentialCell(
+        parallel.ColumnParallelDense(*pairs[0], activation="tanh", axis=axis),
+        parallel.RowParallelDense(*pairs[1], axis=axis),
+        nn.Dense(*pairs[2], activation="tanh"),
+    )
 
 
 def train(
@@ -49,13 +85,13 @@ def train(
         mesh: where the ranks lie.
         count: what this rank's host has sent so far.
     """
-    set_seed(5)
-    pairs = pairwise(WIDTHS)
-    net = nn.SequentialCell(*[nn.Dense(*pair, activation="tanh") for pair in pairs])
+    mesh = mesh if mesh is not None else Mesh(data=comm.size)
+    along = Ledger(comm)
+    has_model = "model" in mesh.axes
+    net = make_net(parallel.open_axis(along, mesh) if has_model else None)
     policy = Policy(level=Level(level), grains=GRAINS, bucket_bytes=256 << 10)
     rng = np.random.default_rng(1)
     x = rng.standard_normal((BATCH, WIDTHS[0]), dtype=np.float32)
-    mine = slice(comm.rank * BATCH // comm.size, (comm.rank + 1) * BATCH // comm.size)
 
     def loss_fn(x: Tensor) -> Tensor:
         return ops.mean(net(x) ** 2)
@@ -64,8 +100,9 @@ def train(
     with pp.ParameterManager(
         net, optimizer, policy=policy, comm=comm, mesh=mesh
     ) as manager:
+        mine = manager.share(BATCH)
         comm.barrier()
-        before = count()
+        before, before_along = count(), along.total_bytes_sent
         comm.barrier()
         for _ in range(NUM_STEPS):
             manager.step(loss_fn, x[mine])
@@ -75,6 +112,7 @@ def train(
         return Outcome(
             carried=carried,
             announced=announced_bytes(manager.plan) * NUM_STEPS,
+            along_axis=along.total_bytes_sent - before_along,
             hash=manager.weights_hash(),
         )
 
@@ -99,9 +137,12 @@ def announced_bytes(plan: Plan) -> int:
 
 
 def main() -> None:
-    """Train at every level; tell what came of it."""
+    """Train every case; tell what came of it."""
     comm = pp.init()
-    outcomes = [train(comm, level, count=sent_bytes) for level in range(4)]
+    outcomes = [
+        train(comm, level, Mesh(MESHES[mesh]), count=sent_bytes)
+        for mesh, level in CASES
+    ]
     if comm.rank == 0:
         print(json.dumps([asdict(outcome) for outcome in outcomes]), flush=True)
 

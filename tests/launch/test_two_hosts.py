@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
-from two_hosts_rank import PER_HOST, Outcome, train
+from threadpoolctl import threadpool_limits
+from two_hosts_rank import CASES, INSIDE, MESHES, PER_HOST, Outcome, train
 from world.launch import HELPERS
 
 from parallel_params.comm.local import run_threads
@@ -63,30 +65,60 @@ def skip_without_way(stderr: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> list[Outcome]:
-    """Train at levels 0 to 3 on two hosts of two ranks."""
+def outcomes() -> dict[tuple[str, int], Outcome]:
+    """Train on all meshes at all levels, on two hosts of two ranks."""
     stdout = run_two_hosts(str(PER_HOST), "--", sys.executable, str(RANK))
-    return [Outcome(**each) for each in json.loads(stdout)]
+    found = [Outcome(**each) for each in json.loads(stdout)]
+    return dict(zip(CASES, found, strict=True))
+
+
+Outcomes = dict[tuple[str, int], Outcome]
 
 
 @pytest.mark.slow  # starts two hosts and an MPI world on them
-@pytest.mark.parametrize("level", range(4))
-def test_two_hosts_have_the_bits_of_one(outcomes: list[Outcome], level: int) -> None:
-    alone = run_threads(1, lambda comm: train(comm, level).hash)
-    mesh = Mesh(data=2 * PER_HOST, ranks_per_node=PER_HOST)
-    threads = run_threads(2 * PER_HOST, lambda comm: train(comm, level, mesh).hash)
+@pytest.mark.parametrize(("mesh", "level"), CASES)
+def test_two_hosts_have_the_bits_of_one(
+    outcomes: Outcomes, mesh: str, level: int
+) -> None:
+    assert outcomes[mesh, level].hash == hash_on_one_host(mesh)
 
-    assert {outcomes[level].hash, *alone, *threads} == {alone[0]}
+
+@cache
+def hash_on_one_host(mesh: str) -> str:
+    """Return the hash of the weights on a mesh, trained by threads at level 0."""
+    axes = Mesh(MESHES[mesh])
+    with threadpool_limits(1, "blas"):  # as the hosts' ranks have
+        (found,) = set(
+            run_threads(2 * PER_HOST, lambda comm: train(comm, 0, axes).hash)
+        )
+    return found
 
 
 @pytest.mark.slow  # as above
-@pytest.mark.parametrize("level", range(4))
-def test_the_cable_carries_what_the_plan_announces(
-    outcomes: list[Outcome], level: int
-) -> None:
-    announced, carried = outcomes[level].announced, outcomes[level].carried
+def test_two_hosts_have_the_bits_of_one_rank(outcomes: Outcomes) -> None:
+    with threadpool_limits(1, "blas"):
+        alone = run_threads(1, lambda comm: train(comm, 0).hash)[0]
 
-    assert announced <= carried <= announced * (1 + OVERHEAD)
+    assert {outcomes["data", level].hash for level in range(4)} == {alone}
+
+
+@pytest.mark.slow  # as above
+@pytest.mark.parametrize(("mesh", "level"), [c for c in CASES if c[0] in INSIDE])
+def test_the_cable_carries_what_the_plan_announces(
+    outcomes: Outcomes, mesh: str, level: int
+) -> None:
+    found = outcomes[mesh, level]
+
+    assert found.announced <= found.carried <= found.announced * (1 + OVERHEAD)
+    if "model" in mesh:  # what goes along the axis stays inside the hosts
+        assert found.carried - found.announced < found.along_axis / 2
+
+
+@pytest.mark.slow  # as above
+def test_an_axis_across_the_hosts_is_heard_on_the_cable(outcomes: Outcomes) -> None:
+    found = outcomes["model, data", 1]
+
+    assert found.carried >= found.announced + PER_HOST * found.along_axis
 
 
 @pytest.mark.slow  # as above
