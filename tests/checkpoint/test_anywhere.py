@@ -180,3 +180,19 @@ def test_policy_of_saves_is_not_one_of_loads(tmp_path: Path) -> None:
         return manager.weights_hash()
 
     assert run_threads(4, save)[0] == run_threads(2, load)[0]
+
+
+@pytest.mark.parametrize(("num_ranks", "level"), [(2, 0), (4, 3)])
+def test_a_run_goes_on_with_its_bits_over_another_transport(
+    references: Callable[[str], Reference], num_ranks: int, level: int
+) -> None:
+    path, _, _, last_hash = references("adamw")
+
+    def go_on(comm: Communicator) -> str:
+        policy = policy_of(level, grains=GRAINS, transport="messages")
+        manager, net = make_manager(comm, seed=5, per_node=2, policy=policy)
+        manager.load(path)
+        take_steps(manager, net, LAST)
+        return manager.weights_hash()
+
+    assert run_threads(num_ranks, go_on) == [last_hash] * num_ranks

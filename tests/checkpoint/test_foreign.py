@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from saved_states import make_manager, take_steps, tensors_in
 
+from parallel_params import nn, optim
+from parallel_params.checkpoint.ckpt_loading import load_checkpoint
+from parallel_params.checkpoint.ckpt_saving import save_checkpoint
 from parallel_params.checkpoint.exporting import Naming, export
 from parallel_params.checkpoint.header import Entry, decode_header, encode_header
 from parallel_params.checkpoint.importing import import_file
@@ -15,7 +18,9 @@ from parallel_params.checkpoint.reading import Reader
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointError, CheckpointNotSaved
+from parallel_params.manager import ParameterManager
 from parallel_params.plan.spec import ParamSpec
+from parallel_params.tensor.random import set_seed
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +82,65 @@ def test_torch_reads_what_is_exported_for_it(saved: Path, tmp_path: Path) -> Non
     }
     model = load_file(saved / "model.safetensors")  # without any export
     assert all(bool((model[name] == found[name]).all()) for name in found)
+
+
+def small_net(seed: int) -> nn.SequentialCell:
+    set_seed(seed)
+    return nn.SequentialCell(
+        nn.Dense(4, 6), nn.LayerNorm((6,)), nn.BatchNorm1d(6), nn.Embedding(5, 3)
+    )
+
+
+def specs_of(net: nn.Cell) -> list[ParamSpec]:
+    return [ParamSpec(p.name, p.shape) for _, p in net.parameters_and_names()]
+
+
+def test_a_state_dict_of_torch_is_imported_under_our_names(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="whose files these are")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 6),
+        torch.nn.LayerNorm(6),
+        torch.nn.BatchNorm1d(6),
+        torch.nn.Embedding(5, 3),
+    )
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    net = small_net(1)
+    wanted = specs_of(net)
+    done = import_file(tmp_path / "w.safetensors", tmp_path / "in", wanted=wanted)
+    assert sorted(done.taken) == sorted(spec.name for spec in wanted)
+    assert len(done.notes) == 1
+    assert "2.num_batches_tracked is not used" in done.notes[0]
+    manager = ParameterManager(net, optim.AdamW(net.trainable_params(), 0.1))
+    manager.load(tmp_path / "in", weights_only=True)
+    theirs = model.state_dict()
+    for _, parameter in net.parameters_and_names():
+        expected = theirs[to_torch(parameter.name)].numpy()
+        assert np.array_equal(parameter.asnumpy(), expected), parameter.name
+
+
+def test_a_file_of_mindspores_functions_is_imported_and_exported(
+    tmp_path: Path,
+) -> None:
+    source, net = small_net(1), small_net(2)
+    save_checkpoint(source, tmp_path / "w.ckpt", append_dict={"epoch": 3, "by": "us"})
+    done = import_file(tmp_path / "w.ckpt", tmp_path / "in", wanted=specs_of(net))
+    assert len(done.taken) == len(specs_of(net))
+    assert [note.split(" is")[0] for note in done.notes] == ["epoch"]
+    manager = ParameterManager(net, optim.AdamW(net.trainable_params(), 0.1))
+    manager.load(tmp_path / "in", weights_only=True)
+    export(Reader.open(tmp_path / "in"), tmp_path / "out.ckpt", Naming())
+    other = small_net(3)
+    found = load_checkpoint(tmp_path / "out.ckpt", other, strict_load=True)
+    for ours, theirs, first in zip(
+        net.parameters_dict().values(),
+        other.parameters_dict().values(),
+        source.parameters_dict().values(),
+        strict=True,
+    ):
+        assert ours.asnumpy().tobytes() == first.asnumpy().tobytes()
+        assert theirs.asnumpy().tobytes() == first.asnumpy().tobytes()
+    assert {*found} == {spec.name for spec in specs_of(net)}
 
 
 def test_names_of_torch_are_understood_where_the_net_has_ours() -> None:
