@@ -54,10 +54,17 @@ def cut_batch(batch: Sequence[object], num_grains: int) -> list[Grain]:
         ValueError: the lengths differ, or there is nothing to cut.
     """
     tensors = tuple(_as_tensor(member) for member in batch)
+    arrays = [tensor._array for tensor in tensors]
     if num_grains == 1:
         lengths = share_lengths(batch)
+        if len(set(lengths)) > 1:
+            shapes = ", ".join(str(a.shape) for a in arrays)
+            raise ValueError(
+                "the members of a batch must have one length along dim 0, the number "
+                f"of its samples; their shapes are {shapes}. Bind what is no sample to "
+                "the loss function"
+            )
         return [Grain(tensors, lengths[0] if lengths else 1)]
-    arrays = [tensor._array for tensor in tensors]
     found = {len(a) if a.ndim else -1 for a in arrays}
     if len(found) != 1 or -1 in found:
         shapes = ", ".join(str(a.shape) for a in arrays)

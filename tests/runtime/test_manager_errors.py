@@ -151,6 +151,7 @@ def one_rank_cases() -> dict[str, tuple[Callable[[], object], type[Exception], s
             ValueError,
             "one length",
         ),
+        "lengths of one grain": (lambda: step(x[:0], y), ValueError, "one length"),
         "no batch": (lambda: step(policy=four_grains), ValueError, "empty"),
         "batch of lists": (lambda: step([1.0], y), TypeError, "list"),
         "loss of type": (lambda: step_with(1.0), TypeError, "float"),
