@@ -146,6 +146,10 @@ class Gatherer:
         for index in list(self._live):
             self._drop(index)
 
+    def let_go(self) -> None:
+        """Leave what is live to the parameters, which have been released."""
+        self._live.clear()
+
     def _drop(self, index: int) -> None:
         if index not in self._live:
             return

@@ -135,3 +135,4 @@ class Runtime:
                 if is_shared:
                     parameter.settle(view.copy())
                 parameter.release()
+        self.gatherer.let_go()

@@ -5,7 +5,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from odd_nets import policy_of
 from ranked import assert_on_all_ranks
+from small_nets import adamw, make_net
 
 from parallel_params import nn, ops, optim
 from parallel_params.comm.local import run_threads
@@ -68,6 +70,22 @@ def test_whole_weights_are_bounded_as_planned(per_node: int, number: int) -> Non
 def test_whole_weights_in_windows_are_bounded(world: Communicator) -> None:
     seen, planned = largest_live_bytes(world, 2)
     assert_on_all_ranks(world, 0 < seen <= planned, f"{seen} bytes, planned {planned}")
+
+
+def test_a_manager_closed_while_weights_are_whole_leaves_them_whole() -> None:
+    def body(comm: Communicator) -> bool:
+        net = make_net()
+        policy = policy_of(3, transport="messages")
+        manager = ParameterManager(net, adamw(net), policy=policy, comm=comm)
+        with manager.unsharded():
+            before = [p.asnumpy().copy() for p in net.get_parameters()]
+            manager.close()
+        return all(
+            np.array_equal(p.asnumpy(), values)
+            for p, values in zip(net.get_parameters(), before, strict=True)
+        )
+
+    assert run_threads(2, body) == [True, True]
 
 
 def test_the_next_weights_are_on_their_way_while_others_are_used() -> None:
