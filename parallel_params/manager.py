@@ -219,9 +219,13 @@ class ParameterManager(ManagerCheckpoints):
         The parameters keep their values; their flags may be set again. The state of the
         optimizer goes with the manager.
 
+        Raises:
+            RuntimeError: inside of `evaluation`.
+
         Collective: all ranks.
         """
         if self._runtime is not None:
+            self._course.refuse_while_evaluating("the manager be closed")
             self._runtime.gatherer.gather_all()
             node, groups = self._runtime.node, self._runtime.groups
             self._release()

@@ -33,8 +33,12 @@ def evaluating(runtime: Runtime, comm: Communicator, course: Course) -> Iterator
     step = runtime.step
     has_evaluation = any(each.stepper.has_evaluation for each in step.exchanges)
     if not (course.num_steps and has_evaluation):
-        with runtime.unsharded():
-            yield
+        course.is_evaluating = True
+        try:
+            with runtime.unsharded():
+                yield
+        finally:
+            course.is_evaluating = False
         return
     comm.barrier()  # somebody may still be reading the weights
     kept = [each.arena.updated_weight.copy() for each in step.exchanges]

@@ -94,7 +94,8 @@ class ManagerFacts:
         These are the average of `optim.EMA`, or what schedule-free rules evaluate with;
         for other rules, and before the first step, the weights themselves. They are
         whole meanwhile, as in `unsharded`. Afterwards the weights are the bits they
-        were; what is written to them inside is lost. Steps inside are refused.
+        were; what is written to them inside is lost. Steps, saves, loads, `replan`
+        and `close` are refused inside.
 
         Raises:
             ManagerClosed: the manager is closed. It is closed after this, too, if the
@@ -103,6 +104,10 @@ class ManagerFacts:
         Collective: all ranks, to enter and to leave.
         """
         runtime = self._open
+        if self._course.is_evaluating:
+            with self.unsharded():
+                yield
+            return
         try:
             with evaluating(runtime, self.comm, self._course):
                 yield

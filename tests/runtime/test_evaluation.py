@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from odd_nets import OddNet, muon_and_adamw, policy_of
 from ranked import OnRanks, assert_on_all_ranks
-from small_nets import global_batch, loss_of, share_of
+from small_nets import adamw, global_batch, loss_of, make_net, share_of
 
 from parallel_params import nn, optim
 from parallel_params.comm.local import run_threads
@@ -168,6 +168,39 @@ def test_a_step_while_evaluating_is_refused_on_all_ranks() -> None:
             return manager.weights_hash()
 
     assert len(set(run_threads(2, body))) == 1
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_what_would_damage_the_weights_is_refused_while_evaluating(
+    average: bool,
+) -> None:
+    """Also where the weights to evaluate with are the weights, gathered at level 3."""
+
+    def body(comm: Communicator) -> bool:
+        net = make_net()
+        optimizer = optim.EMA(adamw(net)) if average else adamw(net)
+        policy = policy_of(3, grains=GRAINS, transport="messages")
+        with ParameterManager(net, optimizer, comm=comm, policy=policy) as manager:
+            batch = share_of(comm, *global_batch(BATCH))
+            manager.step(loss_of(net), *batch)
+            before = manager.weights_hash()
+            with manager.evaluation():
+                with manager.evaluation():  # changes nothing
+                    inside = [p.asnumpy().copy() for p in net.get_parameters()]
+                for what in (manager.replan, manager.close):
+                    with pytest.raises(RuntimeError, match="inside of"):
+                        what()
+                ok = all(
+                    np.array_equal(p.asnumpy(), values)
+                    for p, values in zip(net.get_parameters(), inside, strict=True)
+                )
+                with pytest.raises(RuntimeError, match="cannot a step be taken"):
+                    manager.step(loss_of(net), *batch)
+            ok &= manager.weights_hash() == before
+            manager.step(loss_of(net), *batch)
+            return ok
+
+    assert run_threads(2, body) == [True, True]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
