@@ -4,14 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import KernelsChanged
+from parallel_params.errors import KernelsChanged, NonFiniteGradient
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.guards import LossScale
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.backward import Total
 from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.status import Call, Status
+from parallel_params.runtime.verdict import NonFinite
 from parallel_params.tensor.kernel_set import kernel_set
+
+LEAST_SCALE = 2.0**-126
+"""The least normal float32: gradients cannot be multiplied by one over less."""
 
 
 def steps_before(optimizers: Sequence[Optimizer]) -> int:
@@ -219,7 +223,7 @@ class Course:
                 step=self.num_steps, rates=rates, scale=scale, factors=decision.factors
             )
             self._advance()
-        self._adapt(is_finite=decision.non_finite is None)
+        self._adapt(decision.non_finite)
         return total.loss / total.weight if total.weight else math.nan
 
     def _advance(self) -> None:
@@ -258,14 +262,20 @@ class Course:
         self._scaling, self._num_good = scaling, 0
         self.loss_scale = 1.0 if scaling is None else scaling.initial
 
-    def _adapt(self, *, is_finite: bool) -> None:
+    def _adapt(self, found: NonFinite | None) -> None:
         """Move a dynamic loss scale; every rank knows the same and does the same."""
         scaling = self._scaling
         if scaling is None or not scaling.is_dynamic:
             return
-        self._num_good = self._num_good + 1 if is_finite else 0
-        if not is_finite:
+        self._num_good = self._num_good + 1 if found is None else 0
+        if found is not None:
             self.loss_scale *= scaling.backoff
+            if self.loss_scale < LEAST_SCALE:
+                raise NonFiniteGradient(
+                    f"{found}, and a loss scale of {self.loss_scale:.1e} does not help:"
+                    f" {self.num_skipped} steps were skipped. The loss or a weight is "
+                    "not finite by itself; no weight has changed"
+                )
         elif self._num_good == scaling.interval:
             self.loss_scale *= scaling.growth
             self._num_good = 0

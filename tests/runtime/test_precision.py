@@ -8,6 +8,7 @@ from small_nets import adamw, global_batch, loss_of, make_net, share_of
 from parallel_params import optim
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
+from parallel_params.errors import NonFiniteGradient
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.guards import LossScale
@@ -173,6 +174,21 @@ def test_a_dynamic_scale_backs_off_and_grows_on_all_ranks(
     # Two overflows, two good steps, growth, one overflow more.
     scales = [2.0**e for e in (15, 14, 13, 13, 15, 14)]
     assert run_threads(4, body) == [(scales, 2, 3)] * 4
+
+
+def test_a_scale_that_helps_no_more_is_an_error_on_all_ranks() -> None:
+    def body(comm: Communicator) -> int:
+        scaling = LossScale(initial=1.0, backoff=2.0**-60)
+        policy = policy_of(1, loss_scale=scaling)
+        manager, (a, _) = make_manager(comm, policy, float16)
+        gradient = {a.name: np.full(a.shape, np.nan)}
+        for _ in range(2):
+            manager.update(gradient)
+        with pytest.raises(NonFiniteGradient, match="3 steps were skipped"):
+            manager.update(gradient)
+        return manager.num_steps
+
+    assert run_threads(2, body) == [0, 0]
 
 
 @pytest.mark.parametrize("level", range(4))
