@@ -115,6 +115,8 @@ class Verdict:
     ) -> None:
         self._plan, self._comm, self._arenas = plan, comm, tuple(arenas)
         self._settings = settings
+        # Norms are added in this order, and not in that of the buckets.
+        self._last_first = {spec.name: -i for i, spec in enumerate(plan.params)}
         clip = plan.policy.clip
         self._has_norms = clip is not None and clip.norm is not None
         members = [(a.bucket, e) for a in arenas for e in a.bucket.extents]
@@ -193,11 +195,15 @@ class Verdict:
         return sums
 
     def _norms(self, sums: Array, scales: Mapping[int, float]) -> dict[object, float]:
+        found = {
+            extent.name: float(total[0]) * scales[bucket.index] ** 2
+            for (bucket, extent), total in zip(
+                self._members, self._totals.combine(sums), strict=True
+            )
+        }
         squares: dict[object, list[float]] = {}
-        totals = self._totals.combine(sums)
-        for (bucket, extent), total in zip(self._members, totals, strict=True):
-            square = float(total[0]) * scales[bucket.index] ** 2
-            squares.setdefault(self.key_of(extent.name), []).append(square)
+        for name in sorted(found, key=self._last_first.__getitem__):
+            squares.setdefault(self.key_of(name), []).append(found[name])
         return {key: math.sqrt(tree_sum(each)) for key, each in squares.items()}
 
     def key_of(self, name: str) -> object:

@@ -1,7 +1,9 @@
 """The promise: one set of weights, whatever the world, the level and the buckets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from ranked import OnRanks, assert_on_all_ranks
 from small_nets import adamw, train
@@ -9,8 +11,13 @@ from small_nets import adamw, train
 from parallel_params import nn, optim
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
+from parallel_params.manager import ParameterManager
+from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
+from parallel_params.plan.guards import Clip
 from parallel_params.plan.policy import Level, Policy
+from parallel_params.tensor.dtype import float32, float64
+from parallel_params.tensor.tensor import Tensor
 
 GRAINS = 4
 OPTIMIZERS: dict[str, Callable[[nn.Cell], Optimizer]] = {
@@ -100,3 +107,26 @@ def test_another_number_of_grains_gives_other_bits() -> None:
         other
         != run_threads(1, lambda comm: train(comm, policy_of(1))[0].weights_hash())[0]
     )
+
+
+def test_the_bits_of_a_norm_do_not_depend_on_buckets_and_levels() -> None:
+    rng = np.random.default_rng(1)
+    gradients = {f"p{i}": rng.standard_normal(3) for i in range(13)}
+
+    def norm(bucket_bytes: int, override: Mapping[str, int]) -> float:
+        # Types alternate, so buckets close in another order than they are declared.
+        parameters = [
+            Parameter(Tensor(np.zeros(3), (float32, float64)[i % 2]), name=name)
+            for i, name in enumerate(gradients)
+        ]
+        policy = replace(
+            policy_of(1, bucket_bytes), clip=Clip(norm=1.0), override=override
+        )
+        optimizer = optim.SGD(parameters, 1.0)
+        with ParameterManager(parameters, optimizer, policy=policy) as manager:
+            manager.update({name: g * 3 for name, g in gradients.items()})
+            return manager.gradient_norms[""]
+
+    expected = norm(1, {})
+    assert norm(40, {}) == norm(1 << 20, {}) == expected
+    assert norm(1 << 20, {"p3": 0, "p[5-8]": 2}) == expected
