@@ -11,7 +11,6 @@ from parallel_params.plan.plan import Plan
 from parallel_params.runtime.backward import Total
 from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.status import Call, Status
-from parallel_params.runtime.verdict import NonFinite
 from parallel_params.tensor.kernel_set import kernel_set
 
 LEAST_SCALE = 2.0**-126
@@ -262,7 +261,7 @@ class Course:
         self._scaling, self._num_good = scaling, 0
         self.loss_scale = 1.0 if scaling is None else scaling.initial
 
-    def _adapt(self, found: NonFinite | None) -> None:
+    def _adapt(self, found: str | None) -> None:
         """Move a dynamic loss scale; every rank knows the same and does the same."""
         scaling = self._scaling
         if scaling is None or not scaling.is_dynamic:

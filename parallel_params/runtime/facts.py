@@ -103,8 +103,8 @@ class ManagerFacts:
 
         Collective: all ranks, to enter and to leave.
         """
-        runtime = self._open
-        if self._course.is_evaluating:
+        runtime, is_inside = self._open, self._course.is_evaluating
+        if is_inside:
             with self.unsharded():
                 yield
             return
