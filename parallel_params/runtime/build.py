@@ -105,8 +105,7 @@ def assemble(
     step = _make_step(
         plan, comm, optimizers, settings, arenas, reducers, node, flights, groups
     )
-    gatherer = _make_gatherer(arenas, reducers, node)
-    gathered = [arena.bucket.index for arena in arenas if arena.role.is_gathered]
+    gatherer, gathered = _make_gatherer(plan, arenas, reducers, node)
     trained = [arena for arena in arenas if arena.bucket.is_trainable]
     streamed = [arena for arena in trained if arena.role.is_streamed]
     rest = (gathered, gatherer, node, step.reduce_streamed, flights)
@@ -133,11 +132,19 @@ def assemble(
 
 
 def _make_gatherer(
-    arenas: Sequence[Arena], reducers: Sequence[Reducer], node: NodeMemory
-) -> Gatherer:
+    plan: Plan, arenas: Sequence[Arena], reducers: Sequence[Reducer], node: NodeMemory
+) -> tuple[Gatherer, list[int]]:
+    """Return what gathers, and the buckets that it gathers, in its order."""
+    declared = {spec.name: position for position, spec in enumerate(plan.params)}
     pairs = zip(arenas, reducers, strict=True)
-    cut = [pair for pair in pairs if pair[0].role.is_gathered]
-    return Gatherer([arena for arena, _ in cut], [each for _, each in cut], node)
+    # In the plan frozen buckets come last; a pass uses them among the others.
+    cut = sorted(
+        (pair for pair in pairs if pair[0].role.is_gathered),
+        key=lambda pair: -min(declared[e.name] for e in pair[0].bucket.extents),
+    )
+    gathered = [arena for arena, _ in cut]
+    gatherer = Gatherer(gathered, [each for _, each in cut], node, declared)
+    return gatherer, [arena.bucket.index for arena in gathered]
 
 
 def _make_step(

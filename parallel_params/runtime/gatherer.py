@@ -12,7 +12,7 @@ Source: Rajbhandari et al., ZeRO (2020), section 5.3; pages given back are ours.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from parallel_params.comm.pages import drop_pages
 from parallel_params.errors import ManagerClosed
@@ -30,9 +30,10 @@ class Gatherer:
     """Gathers the weights of one rank's gathered buckets.
 
     Args:
-        arenas: of the gathered buckets, in plan order.
+        arenas: of the gathered buckets, whose first parameter is declared last first.
         reducers: one per arena.
         node: the windows of the rank's node.
+        declared: position of every parameter, by name; forward goes along these.
 
     Attributes:
         releases: for the k-th gather of forward, at which later one its bucket is given
@@ -40,7 +41,11 @@ class Gatherer:
     """
 
     def __init__(
-        self, arenas: Sequence[Arena], reducers: Sequence[Reducer], node: NodeMemory
+        self,
+        arenas: Sequence[Arena],
+        reducers: Sequence[Reducer],
+        node: NodeMemory,
+        declared: Mapping[str, int],
     ) -> None:
         self._arenas = tuple(arenas)
         self._reducers = tuple(reducers)
@@ -58,7 +63,11 @@ class Gatherer:
             id(p): i for i, arena in enumerate(self._arenas) for p in arena.parameters
         }
         self.releases = find_releases(
-            [[e.name for e in arena.bucket.extents] for arena in reversed(self._arenas)]
+            [
+                [e.name for e in arena.bucket.extents]
+                for arena in reversed(self._arenas)
+            ],
+            declared,
         )
 
     def take_over(self) -> None:
@@ -212,17 +221,24 @@ class Gatherer:
         return parameter._array
 
 
-def find_releases(names: Sequence[Sequence[str]]) -> list[int]:
+def find_releases(
+    names: Sequence[Sequence[str]], declared: Mapping[str, int]
+) -> list[int]:
     """Return at which gather of forward each earlier one is given back.
 
     Args:
         names: of the parameters of every bucket, in the order of forward.
+        declared: position of every parameter, by name.
     """
     cells = [{name.rpartition(".")[0] for name in bucket} for bucket in names]
     last = {cell: k for k, members in enumerate(cells) for cell in members}
+    firsts = [min(declared[name] for name in bucket) for bucket in names]
     releases: list[int] = []
     for k, members in enumerate(cells):
-        behind = max(last[cell] + 1 for cell in members)
-        earliest = max([k + NUM_SLOTS, behind, *releases[-1:]])
+        # Its last parameter is used when all that is declared before has come.
+        end = max(declared[name] for name in names[k])
+        between = [j + 1 for j, first in enumerate(firsts) if first < end]
+        behind = [last[cell] + 1 for cell in members]
+        earliest = max([k + NUM_SLOTS, *behind, *between, *releases[-1:]])
         releases.append(min(earliest, len(cells)))
     return releases

@@ -19,6 +19,7 @@ from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Level, Policy
 from parallel_params.runtime.gatherer import find_releases
 from parallel_params.runtime.stream import make_order
+from parallel_params.tensor.random import set_seed
 
 WIDTH, DEPTH, NUM_STEPS = 128, 9, 3
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs madvise, mincore")
@@ -89,7 +90,8 @@ def test_a_manager_closed_while_weights_are_whole_leaves_them_whole() -> None:
 
 
 def test_the_next_weights_are_on_their_way_while_others_are_used() -> None:
-    releases = find_releases([[f"{k}.weight"] for k in range(4)])
+    names = [f"{k}.weight" for k in range(4)]
+    releases = find_releases([[name] for name in names], _declared(names))
     order, due = make_order(range(4), range(4), releases)
     # Bucket 0 is forward's last. Of an event: what has to be there, what is done, and
     # what the event after it needs.
@@ -105,9 +107,44 @@ def test_the_next_weights_are_on_their_way_while_others_are_used() -> None:
 
 @pytest.mark.parametrize("depth", range(1, 7))
 def test_every_gather_is_started_once_and_before_it_is_needed(depth: int) -> None:
-    releases = find_releases([[f"{k // 2}.{k % 2}"] for k in range(depth)])
+    names = [f"{k // 2}.{k % 2}" for k in range(depth)]
+    releases = find_releases([[name] for name in names], _declared(names))
     order, _ = make_order(range(depth), range(depth), releases)
     for index in range(depth):
         places = [order.index((kind, index)) for kind in ("start", "gather", "reduce")]
         assert places == sorted(places)
     assert len(set(order)) == len(order) == 3 * depth
+
+
+def test_a_bucket_stays_until_its_last_parameter_is_used() -> None:
+    declared = _declared([f"{k}.weight" for k in range(6)])
+    buckets = [["4.weight", "0.weight"], *([f"{k}.weight"] for k in (1, 2, 3, 5))]
+    assert find_releases(buckets, declared)[0] == 4
+
+
+@pytest.mark.parametrize("bucket_bytes", [1, 200])
+@pytest.mark.parametrize("frozen", [(5,), (3,), (1, 3, 5), (0, 1, 2, 4)], ids=str)
+def test_layers_may_be_frozen_wherever_they_are(
+    frozen: tuple[int, ...], bucket_bytes: int
+) -> None:
+    def body(comm: Communicator, level: int) -> str:
+        set_seed(1)
+        net = nn.SequentialCell(*[nn.Dense(4, 4, activation="tanh") for _ in range(6)])
+        for layer in frozen:
+            for parameter in net[layer].get_parameters():
+                parameter.requires_grad = False
+        policy = policy_of(
+            level, bucket_bytes=bucket_bytes, grains=4, transport="messages"
+        )
+        optimizer = optim.SGD(net.trainable_params(), 0.1)
+        with ParameterManager(net, optimizer, policy=policy, comm=comm) as manager:
+            for _ in range(2):
+                manager.step(lambda x: ops.mean(net(x)), np.ones((2, 4), np.float32))
+            return manager.weights_hash()
+
+    (expected,) = run_threads(1, lambda comm: body(comm, 0))
+    assert run_threads(2, lambda comm: body(comm, 3)) == [expected] * 2
+
+
+def _declared(names: list[str]) -> dict[str, int]:
+    return {name: position for position, name in enumerate(names)}
