@@ -8,6 +8,7 @@ import numpy as np
 
 import parallel_params as pp
 from parallel_params import optim
+from parallel_params.checkpoint.manifest import Layout
 
 NUM_PARAMETERS = 4
 
@@ -17,9 +18,11 @@ class Saver:
 
     Args:
         mebibytes: of both, on all ranks together.
+        layout: of the files.
     """
 
-    def __init__(self, mebibytes: int) -> None:
+    def __init__(self, mebibytes: int, layout: Layout = "one") -> None:
+        self.layout = layout
         numel = mebibytes * 2**20 // 8 // NUM_PARAMETERS
         parameters = [
             pp.Parameter(pp.Tensor(np.full(numel, i + 1.0, np.float32)), name=f"w{i}")
@@ -34,7 +37,7 @@ class Saver:
 
     def save(self, folder: str) -> tuple[float, int]:
         """Save; return seconds, and the largest growth of this rank's memory."""
-        return self._measured(lambda: self.manager.save(folder))
+        return self._measured(lambda: self.manager.save(folder, layout=self.layout))
 
     def load(self, folder: str) -> tuple[float, int]:
         """Load; return seconds, and the largest growth of this rank's memory."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallel_params.checkpoint.drafting import Remarks, check_layout
+from parallel_params.checkpoint.drafting import Remarks, check_layout, check_way
 from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import (
@@ -23,7 +23,7 @@ from parallel_params.checkpoint.folder import (
 )
 from parallel_params.checkpoint.loading import Loaded
 from parallel_params.checkpoint.managing import ManagerCheckpoints
-from parallel_params.checkpoint.manifest import Layout
+from parallel_params.checkpoint.manifest import Layout, Way
 from parallel_params.checkpoint.saving import Draft, named
 from parallel_params.checkpoint.slices import Layerwise
 from parallel_params.comm.protocol import Communicator
@@ -59,12 +59,13 @@ class Checkpointer:
         asynchronous: write from a copy, beside training. The copy takes as much memory
             as a rank's part of the state.
         layout: of the files, see `ParameterManager.save`.
+        way: how they are written, see there; not by MPI-IO beside training.
         files: does what is done to the disk.
         clock: seconds.
 
     Raises:
         CheckpointError: `keep` is less than 1.
-        CheckpointNotSaved: there is no such layout.
+        CheckpointNotSaved: there is no such layout, or no such way beside training.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Checkpointer:
         keep_best: bool = True,
         asynchronous: bool = False,
         layout: Layout = "one",
+        way: Way = "system",
         files: Files | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -83,9 +85,11 @@ class Checkpointer:
                 f"keep: expected a number from 1 or None, got {keep!r}"
             )
         check_layout(layout)
+        check_way(way, layout, is_asynchronous=asynchronous)
         self.folder = Path(folder)
         self._keep, self._keep_best = keep, keep_best
-        self._is_asynchronous, self._layout = asynchronous, layout
+        self._is_asynchronous = asynchronous
+        self._layout, self._way = layout, way
         self._files = files if files is not None else Files()
         self._clock = clock
         self._pending: tuple[Draft, threading.Thread] | None = None
@@ -125,6 +129,7 @@ class Checkpointer:
             files=self._files,
             serial=serial,
             layout=self._layout,
+            way=self._way,
         )
         copied_bytes = 0
         if self._is_asynchronous:

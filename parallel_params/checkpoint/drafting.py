@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 from parallel_params.checkpoint.arrange import arrange_in_one
-from parallel_params.checkpoint.files import Files
+from parallel_params.checkpoint.files import Files, OpenedFiles
 from parallel_params.checkpoint.live import parts_to_save
-from parallel_params.checkpoint.manifest import Layout, Manifest
+from parallel_params.checkpoint.manifest import Layout, Manifest, Way
 from parallel_params.checkpoint.manifest_codec import LAYOUTS
 from parallel_params.checkpoint.saving import Contents, Draft
 from parallel_params.checkpoint.shards import ShardsWriter
@@ -17,6 +18,7 @@ from parallel_params.checkpoint.tensors import Described, tensors_of
 from parallel_params.checkpoint.training import capture
 from parallel_params.checkpoint.writers import OneWriter, Writer
 from parallel_params.comm.protocol import Communicator
+from parallel_params.comm.shared_files import HasFiles
 from parallel_params.errors import CheckpointNotSaved
 from parallel_params.plan.codec import encode
 from parallel_params.plan.plan import Plan
@@ -118,6 +120,52 @@ def check_layout(layout: str) -> None:
     if layout not in LAYOUTS:
         raise CheckpointNotSaved(
             f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}"
+        )
+
+
+def files_for(way: Way, layout: Layout, comm: Communicator, files: Files) -> Files:
+    """Return what writes files in a way.
+
+    Args:
+        way: see `Way`.
+        layout: of the files.
+        comm: that has MPI-IO, or not.
+        files: what writes them in the way of the system.
+
+    Raises:
+        CheckpointNotSaved: there is no such way, or none for this layout or world.
+    """
+    check_way(way, layout)
+    if way == "system":
+        return files
+    opener = comm.file_opener if isinstance(comm, HasFiles) else None
+    if opener is None:
+        raise CheckpointNotSaved(
+            f"way: no MPI-IO here ({comm.description}); use way='system', or start the "
+            "ranks with mpiexec"
+        )
+    return OpenedFiles(opener)
+
+
+def check_way(way: Way, layout: Layout, *, is_asynchronous: bool = False) -> None:
+    """Refuse a way that there is not, or not for this.
+
+    Raises:
+        CheckpointNotSaved: saying why.
+    """
+    if way not in get_args(Way):
+        raise CheckpointNotSaved(
+            f"way: expected one of {', '.join(get_args(Way))}, got {way!r}"
+        )
+    if way == "mpi" and layout != "one":
+        raise CheckpointNotSaved(
+            f"way: MPI-IO is for files that ranks share, and with layout {layout!r} "
+            "every rank has its own; use way='system'"
+        )
+    if way == "mpi" and is_asynchronous:
+        raise CheckpointNotSaved(
+            "way: MPI-IO beside training would meet the messages of its steps inside "
+            "of the library; save at once, or use way='system'"
         )
 
 

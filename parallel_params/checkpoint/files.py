@@ -8,6 +8,8 @@ stop at any of them, or let it fail. What has to come in which order is said in
 import os
 from pathlib import Path
 
+from parallel_params.comm.shared_files import FileOpener, SharedFile
+
 # Nobody outside of the group reads weights; the umask takes off more.
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
@@ -93,3 +95,43 @@ def remove_tree(files: Files, path: Path) -> None:
         else:
             files.remove(entry)
     files.remove_folder(path)
+
+
+class OpenedFiles(Files):
+    """Writes parts of files that exist through what opens them; the rest as `Files`.
+
+    Args:
+        opener: of such files.
+    """
+
+    def __init__(self, opener: FileOpener) -> None:
+        self._opener = opener
+        self._opened: dict[int, SharedFile] = {}
+
+    def open(self, path: Path) -> int:
+        """Open a file through the opener; return a number below 0 for it."""
+        file = self._opener(path)
+        number = min(self._opened, default=0) - 1
+        self._opened[number] = file
+        return number
+
+    def write(self, descriptor: int, data: memoryview, offset: int) -> None:
+        """Write all of `data` at a place of a file."""
+        if descriptor < 0:
+            self._opened[descriptor].write_at(data, offset)
+        else:
+            super().write(descriptor, data, offset)
+
+    def sync(self, descriptor: int) -> None:
+        """Push the content of a file to the disk."""
+        if descriptor < 0:
+            self._opened[descriptor].sync()
+        else:
+            super().sync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Give a descriptor back."""
+        if descriptor < 0:
+            self._opened.pop(descriptor).close()
+        else:
+            super().close(descriptor)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from parallel_params.checkpoint.drafting import Remarks, Source, make_draft
+from parallel_params.checkpoint.drafting import Remarks, Source, files_for, make_draft
 from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import find_newest
 from parallel_params.checkpoint.loading import Loaded, Wishes, load_into, open_for_all
-from parallel_params.checkpoint.manifest import Layout
+from parallel_params.checkpoint.manifest import Layout, Way
 from parallel_params.checkpoint.saving import Draft
 from parallel_params.checkpoint.slices import Layerwise
 from parallel_params.runtime.replan import Replannable
@@ -25,6 +25,7 @@ class ManagerCheckpoints(Replannable):
         metric: float | None = None,
         extras: Mapping[str, object] | None = None,
         layout: Layout = "one",
+        way: Way = "system",
     ) -> Path:
         """Save the whole training state into a new folder.
 
@@ -39,6 +40,7 @@ class ManagerCheckpoints(Replannable):
             extras: anything else to find again, of JSON's types; the first rank's.
             layout: `one` is ordinary safetensors files that all ranks write into;
                 with `shards` every rank writes its own, as PyTorch's DCP reads them.
+            way: `mpi` writes into the files of layout `one` by MPI-IO.
 
         Returns:
             The folder.
@@ -52,7 +54,7 @@ class ManagerCheckpoints(Replannable):
         """
         remarks = Remarks(cursor=cursor, metric=metric, extras=extras or {})
         draft = self.begin_save(
-            Path(folder), remarks, files=Files(), serial=1, layout=layout
+            Path(folder), remarks, files=Files(), serial=1, layout=layout, way=way
         )
         draft.write()
         draft.commit()
@@ -114,6 +116,7 @@ class ManagerCheckpoints(Replannable):
         files: Files,
         serial: int,
         layout: Layout,
+        way: Way = "system",
     ) -> Draft:
         """Begin a save that the caller writes and commits; `save` does all of it.
 
@@ -123,6 +126,7 @@ class ManagerCheckpoints(Replannable):
             files: does what is done to the disk.
             serial: its number among those of its folder.
             layout: of its files, see `save`.
+            way: see `save`.
 
         Raises:
             CheckpointNotSaved, ManagerClosed: as `save`.
@@ -135,6 +139,7 @@ class ManagerCheckpoints(Replannable):
             source = Source(
                 plan=self.plan, comm=self.comm, runtime=runtime, course=self._course
             )
+            files = files_for(way, layout, self.comm, files)
             draft = make_draft(
                 source, files, target, remarks, serial=serial, layout=layout
             )

@@ -21,6 +21,9 @@ BLOCK_BYTES = 4 << 20
 Layout: TypeAlias = Literal["one", "shards"]
 """`one`: ordinary files that all ranks write into. `shards`: every rank its own."""
 
+Way: TypeAlias = Literal["system", "mpi"]
+"""How ranks write into files of layout `one`: by `pwrite`, or by MPI-IO."""
+
 
 class Key(NamedTuple):
     """Which values these are.

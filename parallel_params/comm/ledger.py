@@ -24,6 +24,7 @@ from parallel_params.comm.protocol import (
     ReduceOp,
     SharedMemory,
 )
+from parallel_params.comm.shared_files import FileOpener, HasFiles
 
 CollectiveKind: TypeAlias = Literal[
     "barrier",
@@ -188,6 +189,12 @@ class Ledger:
         entry = self._enter("hand_over", 0)
         memory.hand_over()
         self._leave(entry)
+
+    @property
+    def file_opener(self) -> FileOpener | None:
+        """See `HasFiles.file_opener`; what goes to files is not counted."""
+        inner = self._inner
+        return inner.file_opener if isinstance(inner, HasFiles) else None
 
     def abort(self, message: str, code: int = EXIT_UNCAUGHT) -> NoReturn:
         """See `Communicator.abort`."""

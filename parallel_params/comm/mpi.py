@@ -28,6 +28,7 @@ from parallel_params.comm.buffers import (
 from parallel_params.comm.launch_env import check_launcher, check_world_size
 from parallel_params.comm.local import solo
 from parallel_params.comm.mpi_failure import abort_world, first_failure
+from parallel_params.comm.mpi_files import MPIFile
 from parallel_params.comm.mpi_library import MPI, Library, is_started, library
 from parallel_params.comm.mpi_messages import Exchange, start_all_gather
 from parallel_params.comm.mpi_window import open_window, ranks_beside
@@ -41,6 +42,7 @@ from parallel_params.comm.protocol import (
 )
 from parallel_params.comm.room import Room, window_folder
 from parallel_params.comm.segments import unlink_segments
+from parallel_params.comm.shared_files import FileOpener
 
 __all__ = ["Library", "MPICommunicator", "is_started", "library", "world"]
 
@@ -245,6 +247,11 @@ class MPICommunicator:
         if self._size == 1:
             return solo().share(num_bytes)
         return open_window(self._comm, num_bytes, self.node_ranks(), self._room)
+
+    @property
+    def file_opener(self) -> FileOpener:
+        """See `HasFiles.file_opener`."""
+        return MPIFile
 
     def abort(self, message: str, code: int = EXIT_UNCAUGHT) -> NoReturn:
         """See `Communicator.abort`. Labels every line with the rank of the world."""

@@ -170,6 +170,7 @@ class Keeping:
             keep_best=wanted.keep_best,
             asynchronous=wanted.background,
             layout=wanted.layout,
+            way=wanted.way,
         )
 
     def clean(self) -> list[str]:

@@ -112,6 +112,8 @@ class Checkpoint:
     """Write from a copy while training goes on; the copy takes memory."""
     layout: Literal["one", "shards"] = "one"
     """one: files that all ranks write into; shards: one per rank, as PyTorch's DCP."""
+    way: Literal["system", "mpi"] = "system"
+    """mpi: layout one is written by MPI-IO; not in the background, nor by threads."""
     folder: Text | None = None
     """Where they are; by default checkpoints in the run folder. One run at a time."""
     other_bits: Literal["warn", "refuse"] = "warn"
