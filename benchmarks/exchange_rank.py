@@ -6,7 +6,7 @@ all of them, hand over the weights.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from benchmarks.measure import environment
 from parallel_params.comm.protocol import Communicator
 from parallel_params.runtime.flights import Flights
 from parallel_params.runtime.opening import open_node
-from parallel_params.runtime.reducer import Reducer
+from parallel_params.runtime.reducer import Finding, Reducer
+from parallel_params.runtime.summing import Scratch
 
 STEP, SUM, ALLREDUCE, MEMCPY = "window", "window, all see it", "Allreduce", "memcpy"
 Times = dict[str, list[float]]
@@ -50,7 +51,13 @@ class WindowExchange:
         self.own = role.own.as_slice()
         self._reducers = [
             Reducer(
-                role, Flights(0), dtype=self.weight.dtype, wire=None, is_canonical=True
+                role,
+                Flights(0),
+                dtype=self.weight.dtype,
+                wire=None,
+                is_canonical=True,
+                is_watched=False,
+                scratch=Scratch(),
             )
             for _ in range(2)
         ]
@@ -61,7 +68,9 @@ class WindowExchange:
         Collective: all ranks.
         """
         self._node.hand_over_gradients()
-        self._reducers[0].start_reduce(self._peers, self.gradient[self.own])
+        self._reducers[0].start_reduce(
+            self._peers, self.gradient[self.own], then=_go_on
+        )
         self._node.hand_over_weights()
 
     def run_sum(self) -> None:
@@ -70,7 +79,7 @@ class WindowExchange:
         Collective: all ranks.
         """
         self._node.hand_over_gradients()
-        self._reducers[1].start_reduce(self._peers, self.weight[self.own])
+        self._reducers[1].start_reduce(self._peers, self.weight[self.own], then=_go_on)
         self._node.hand_over_weights()
 
     def close(self) -> None:
@@ -81,6 +90,10 @@ class WindowExchange:
         del self.gradient, self.weight, self._peers, self._reducers
         self._node.close()
         self._groups.close()
+
+
+def _go_on(_: Sequence[Finding]) -> None:
+    """Leave it at the sum."""
 
 
 class Exchange:
