@@ -145,7 +145,7 @@ def choose(
     if choice.kind == "fail":
         raise CheckpointMismatch(
             f"{what}. They are each rank's own (layerwise_parallel), not slices of one "
-            "tensor (slice_dim), so nothing is right for all. Load with layerwise= "
+            "tensor (slice_dim), so nothing is right for all. Load with layerwise="
             "'from_rank:K', 'mean' or 'by_key', or {0: 1, ...} for a saved slice each"
         )
     number: int | None = choice.number

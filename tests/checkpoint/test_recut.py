@@ -12,7 +12,9 @@ from parallel_params import nn, ops, optim
 from parallel_params.checkpoint.exporting import Naming, export
 from parallel_params.checkpoint.importing import import_file
 from parallel_params.checkpoint.manifest import Key, Stored
+from parallel_params.checkpoint.matching import match
 from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.reads import reads_of
 from parallel_params.checkpoint.slices import slices_of
 from parallel_params.checkpoint.sources import Recut, joined, read_whole
 from parallel_params.comm.local import run_threads
@@ -24,6 +26,7 @@ from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.interval import Interval
 from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Level, Policy
 from parallel_params.tensor.dtype import dtype_named
 from parallel_params.tensor.random import set_seed
@@ -260,6 +263,37 @@ def test_only_the_wanted_part_is_read(tmp_path: Path) -> None:
     for num_slices in (2, 3, 4):
         each = run_threads(num_slices, partial(read, num_slices=num_slices))
         assert sum(each) == once, each
+
+
+def test_a_forecast_of_reads_is_what_a_load_reads(tmp_path: Path) -> None:
+    """Slices that are cut anew included; who had all of a slice has none to fetch."""
+    old = run_threads(2, partial(saved_plan, tmp_path / "a"))[0]
+    manifest = Reader.open(tmp_path / "a").manifest
+
+    def body(comm: Communicator) -> bool:
+        manager, _ = make(comm, comm.size, level=3, seed=1)
+        plan, rank = manager.plan, comm.rank
+        found = match(
+            manifest,
+            plan,
+            where="",
+            is_strict=True,
+            weights_only=False,
+            layerwise="fail",
+        )
+        reads = reads_of(old, plan, rank, found)
+        loaded = manager.load(tmp_path / "a").bytes_read
+        is_first = rank == 0  # whose part of every cut is within what it had
+        return reads.read == loaded and (reads.had > 0 if is_first else True)
+
+    for size in (1, 3, 4):
+        assert run_threads(size, body) == [True] * size
+
+
+def saved_plan(path: Path, comm: Communicator) -> Plan:
+    manager, _ = make(comm, comm.size)
+    manager.save(path)
+    return manager.plan
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2])
