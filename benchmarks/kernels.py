@@ -96,7 +96,6 @@ def cases() -> list[Case]:
         _normal(ROWS, WORDS),
     )
     out, steep, grad = np.empty_like(x), np.empty_like(wide), np.empty_like(scores)
-    tile, p = _normal(64, LENGTH), np.abs(_normal(64, LENGTH))
     weight, bias, long = _normal(WIDTH), _normal(WIDTH), _normal(4 * WIDTH)
     mean, scale = np.zeros(ROWS, np.float32), np.ones(ROWS, np.float32)
     dw, db, dx = np.empty_like(weight), np.empty_like(weight), np.empty_like(x)
@@ -105,7 +104,7 @@ def cases() -> list[Case]:
         np.empty((WORDS, WIDTH), np.float32),
         _normal(8 * HEADS * LENGTH, LENGTH),
     )
-    soft, logs = np.empty_like(short), _normal(64)
+    soft = np.empty_like(short)
     losses: list[Array] = [np.empty(ROWS, np.float32)]
     slope = np.empty_like(wide)
 
@@ -158,9 +157,7 @@ def cases() -> list[Case]:
             results=(table,),
         ),
         *_pools(),
-        _tile(tile),
-        _in_place("attention: p again", attention_kernels.probabilities, tile, logs),
-        _in_place("attention: (d - s) p", attention_kernels.pull, tile, p, logs),
+        *_tiles(),
     ]
 
 
@@ -186,16 +183,27 @@ def _pools() -> list[Case]:
     ]
 
 
-def _tile(tile: Array) -> Case:
-    own, ones = tile.copy(), np.ones(tile.shape[1], np.float32)
-    log = np.empty(len(tile), np.float32)
+def _tiles() -> list[Case]:
+    """The second of two tiles of a head under a causal mask, there and back."""
+    tile, slopes = _normal(64, LENGTH), _normal(64, LENGTH)
+    scale, log = np.array(0.125, np.float32), np.empty(64, np.float32)
+    future = np.triu(np.full((64, 64), -np.inf, np.float32), 1)
+    p, d, logs, shift = tile.copy(), slopes.copy(), _normal(64) + 10, _normal(64)
 
-    def run() -> None:
-        np.copyto(own, tile)
-        attention_kernels.exponentials(own, ones, log)
+    def forward() -> None:
+        np.copyto(p, tile)
+        attention_kernels.probabilities(p, scale, future, log)
 
-    size = "x".join(map(str, tile.shape))
-    return Case(name="attention: exp, sums", size=size, run=run, results=(log,))
+    def backward() -> None:
+        np.copyto(p, tile)
+        np.copyto(d, slopes)
+        attention_kernels.slopes(p, d, logs, shift, scale, future)
+
+    size = f"64x{LENGTH}"
+    return [
+        Case(name="attention, a tile", size=size, run=forward, results=(p, log)),
+        Case(name="attention, a tile back", size=size, run=backward, results=(p, d)),
+    ]
 
 
 def apart(case: Case) -> str:

@@ -4,8 +4,9 @@ The probabilities are never kept: forward leaves the logarithm of every row's su
 the sweep makes them again from that with one product, one subtraction and one exp.
 Where the mask is causal, a tile looks only at the keys its last query may see.
 
-Exponentials are taken relative to the largest score of a whole tile and divided by
-their sums after the product with the values, where there are fewer numbers to divide.
+NumPy's exponentials are taken relative to the largest score of a whole tile. Scores are
+scaled on the way there, and their gradients on the way back: they lie in the cache, and
+queries do not.
 
 All arrays are of one floating-point type; the last dims have unit stride, the others
 any. Results never share memory with inputs.
@@ -72,12 +73,11 @@ def attention(heads: Heads, scheme: Scheme, out: Array, logs: Array) -> None:
     for b, h in np.ndindex(q.shape[:2]):
         keys, values = k[b, h // share], v[b, h // share]
         for rows, stop in tiles.places:
-            e, sums = tiles.exponentials(b, h, rows, keys[:stop], logs[b, h, rows])
+            p = tiles.probabilities(b, h, rows, keys[:stop], logs[b, h, rows])
             if scheme.keeps is not None:
-                np.multiply(e, scheme.keeps(b, h, rows)[:, :stop], e)
-                np.multiply(sums, tiles.keep_prob, sums)
-            into = np.matmul(e, values[:stop], out=out[b, h, rows])
-            np.divide(into, sums[:, None], into)
+                np.multiply(p, scheme.keeps(b, h, rows)[:, :stop], p)
+                np.divide(p, tiles.keep_prob, p)
+            np.matmul(p, values[:stop], out=out[b, h, rows])
 
 
 def attention_grads(
@@ -99,66 +99,91 @@ def attention_grads(
     if not q.shape[1] * q.shape[2]:
         dk.fill(0)
         dv.fill(0)
+    shifts = np.vecdot(g, out)
     for b, h in np.ndindex(q.shape[:2]):
         group = h // share
         is_first = h % share == 0
         for rows, stop in reversed(tiles.places):
             keys, values = k[b, group, :stop], v[b, group, :stop]
-            p, scaled = tiles.scores(b, h, rows, keys)
-            probabilities(p, logs[b, h, rows])
+            p, scale = tiles.scores(b, h, rows, keys)
             grad = g[b, h, rows]
             d = np.matmul(grad, values.T, out=tiles.room(1, len(p), stop))
-            kept = p
+            keep = None
             if scheme.keeps is not None:
                 keep = scheme.keeps(b, h, rows)[:, :stop]
                 np.multiply(d, keep, d)
                 np.divide(d, tiles.keep_prob, d)
-                kept = np.multiply(p, keep, tiles.room(2, len(p), stop))
-                np.divide(kept, tiles.keep_prob, kept)
-            pull(d, p, np.vecdot(grad, out[b, h, rows]))
-            _add_product(d, scaled, dk[b, group], is_first)
-            _add_product(kept, grad, dv[b, group], is_first)
+            future = tiles.future(rows, stop)
+            slopes(p, d, logs[b, h, rows], shifts[b, h, rows], scale, future)
+            if scale is not tiles.scale:
+                np.multiply(d, tiles.scale, d)
+            _add_product(d, q[b, h, rows], dk[b, group], is_first)
+            np.matmul(d, keys, out=dq[b, h, rows])
+            if keep is not None:
+                np.multiply(p, keep, p)
+                np.divide(p, tiles.keep_prob, p)
+            _add_product(p, grad, dv[b, group], is_first)
             is_first = False
-            step = np.matmul(d, keys, out=dq[b, h, rows])
-            np.multiply(step, tiles.scale, step)
 
 
 @kernel(fast="parallel_params.tensor.fast.forms")
-def exponentials(e: Array, ones: Array, log: Array) -> Array | None:
-    """Take exp(e - something) in place, and return the sums of the rows.
+def probabilities(e: Array, scale: Array, future: Array | None, log: Array) -> bool:
+    """Take the softmax of e * scale + future in place, row by row.
 
     Args:
         e: [rows, keys] scores.
-        ones: [keys].
-        log: [rows] receives the logarithm of the sums of exp(e).
+        scale: [] what they are multiplied by.
+        future: [rows, late] 0 and, above the diagonal, -infinity, for the last keys;
+            None if all are seen.
+        log: [rows] receives the logarithm of the sums of the exponentials.
 
     Returns:
-        [rows]; None where some row needs a maximum of its own: e is spoilt then.
+        Whether that was done; False where some row needs a maximum of its own: e is
+        spoilt then.
     """
+    _mask(e, scale, future)
     top = np.asarray(np.maximum.reduce(e, None, initial=-np.inf))
     if not top > -np.inf:
-        return None
+        return False
     np.subtract(e, top, e)
     np.exp(e, e)
-    sums: Array = e.dot(ones)
+    sums: Array = e.dot(np.ones(e.shape[1], e.dtype))
     if not np.minimum.reduce(sums) >= _FAINT:
-        return None
+        return False
+    np.divide(e, sums[:, None], e)
     np.add(np.log(sums), top, log)
-    return sums
+    return True
 
 
 @kernel(fast="parallel_params.tensor.fast.forms")
-def probabilities(scores: Array, logs: Array) -> None:
-    """Take exp(scores - logs of the rows) in place."""
-    np.subtract(scores, logs[:, None], scores)
-    np.exp(scores, scores)
+def slopes(
+    p: Array, d: Array, log: Array, shift: Array, scale: Array, future: Array | None
+) -> None:
+    """Make the probabilities again, and the gradients of the scores.
 
-
-@kernel(fast="parallel_params.tensor.fast.forms")
-def pull(d: Array, p: Array, shift: Array) -> None:
-    """Take (d - shift of the rows) * p in place of d."""
+    Args:
+        p: [rows, keys] scores; becomes exp(p * scale + future - log of the rows).
+        d: [rows, keys] gradients of those; becomes (d - shift of the rows) * p * scale.
+        log: [rows] as `probabilities` left them.
+        shift: [rows] the sums of the products of probabilities and their gradients.
+        scale: [] as `probabilities` had it.
+        future: likewise.
+    """
+    _mask(p, scale, future)
+    np.subtract(p, log[:, None], p)
+    np.exp(p, p)
     np.subtract(d, shift[:, None], d)
     np.multiply(d, p, d)
+    if scale != 1:
+        np.multiply(d, scale, d)
+
+
+def _mask(scores: Array, scale: Array, future: Array | None) -> None:
+    if scale != 1:
+        np.multiply(scores, scale, scores)
+    if future is not None:
+        late = scores[:, scores.shape[1] - future.shape[1] :]
+        np.add(late, future, late)
 
 
 def _add_product(left: Array, right: Array, total: Array, is_first: bool) -> None:
@@ -189,35 +214,41 @@ class _Tiles:
         ]
         self.scale = np.asarray(scheme.scale, dtype)
         self.keep_prob = np.asarray(scheme.keep_prob, dtype)
-        self.ones = np.ones(keys, dtype)
+        self._one = np.asarray(1, dtype)
         self._q, self._scheme = q, scheme
-        self._memory = [np.empty(step * keys, dtype) for _ in range(3)]
-        self._scaled = np.empty((step, q.shape[3]), dtype)
+        self._memory = [np.empty(step * keys, dtype) for _ in range(2)]
         # Above the diagonal lie the keys of the future.
         self._future = np.triu(np.full((step, step), -np.inf, dtype), 1)
 
     def room(self, number: int, num_rows: int, num_keys: int) -> Array:
-        """Return scratch memory [num_rows, num_keys]; three are to be had."""
+        """Return scratch memory [num_rows, num_keys]; two are to be had."""
         flat = self._memory[number][: num_rows * num_keys]
         return flat.reshape(num_rows, num_keys)
 
-    def scores(self, b: int, h: int, rows: slice, keys: Array) -> tuple[Array, Array]:
-        """Return the scores of a tile, masked, in scratch; and its queries, scaled."""
-        num, stop = rows.stop - rows.start, len(keys)
-        scaled = np.multiply(self._q[b, h, rows], self.scale, self._scaled[:num])
-        out = np.matmul(scaled, keys.T, out=self.room(0, num, stop))
-        scheme = self._scheme
-        if scheme.bias is not None:
-            np.add(out, scheme.bias[b, h, rows, :stop], out)
-        if scheme.is_causal and rows.start < stop:
-            late = out[:, rows.start :]
-            np.add(late, self._future[:num, : stop - rows.start], late)
-        return out, scaled
+    def future(self, rows: slice, stop: int) -> Array | None:
+        """Return what hides the keys up to `stop` from earlier queries; or None."""
+        if not self._scheme.is_causal or rows.start >= stop:
+            return None
+        return self._future[: rows.stop - rows.start, : stop - rows.start]
 
-    def exponentials(
+    def scores(self, b: int, h: int, rows: slice, keys: Array) -> tuple[Array, Array]:
+        """Return the scores of a tile, in scratch, and what is left to scale them by.
+
+        They are scaled only where there is a bias to add.
+        """
+        out = self.room(0, rows.stop - rows.start, len(keys))
+        np.matmul(self._q[b, h, rows], keys.T, out=out)
+        bias = self._scheme.bias
+        if bias is None:
+            return out, self.scale
+        np.multiply(out, self.scale, out)
+        np.add(out, bias[b, h, rows, : len(keys)], out)
+        return out, self._one
+
+    def probabilities(
         self, b: int, h: int, rows: slice, keys: Array, log: Array
-    ) -> tuple[Array, Array]:
-        """Return exp(scores - something) of a tile, in scratch, and its row sums.
+    ) -> Array:
+        """Return the probabilities of a tile, in scratch.
 
         Args:
             b: which of the batch.
@@ -225,13 +256,14 @@ class _Tiles:
             rows: the queries.
             keys: [keys, width] those that are seen.
             log: [rows] receives the logarithm of the sums of exp(scores); 0 for a row
-                that sees nothing, whose sum is given as 1.
+                that sees nothing, whose probabilities are 0.
         """
-        e, _ = self.scores(b, h, rows, keys)
-        sums = exponentials(e, self.ones[: len(keys)], log)
-        if sums is not None:
-            return e, sums
-        self.scores(b, h, rows, keys)
+        future = self.future(rows, len(keys))
+        e, scale = self.scores(b, h, rows, keys)
+        if probabilities(e, scale, future, log):
+            return e
+        e, scale = self.scores(b, h, rows, keys)
+        _mask(e, scale, future)
         tops = np.maximum.reduce(e, 1, initial=-np.inf)
         is_blind = np.isneginf(tops)
         tops[is_blind] = 0
@@ -239,5 +271,6 @@ class _Tiles:
         np.exp(e, e)
         sums = np.add.reduce(e, 1)
         sums[is_blind] = 1
+        np.divide(e, sums[:, None], e)
         np.add(np.log(sums), tops, log)
-        return e, sums
+        return e

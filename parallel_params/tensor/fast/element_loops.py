@@ -59,15 +59,6 @@ def add_rows(ids: Array, g: Array, out: Array) -> None:
                 into[j] = zero
 
 
-@compiled("void(T[:, ::1], T[:, ::1], T[::1])")
-def pull(d: Array, p: Array, shift: Array) -> None:
-    """Take (d - shift of the rows) * p in place of d."""
-    for i in range(d.shape[0]):
-        row, probability, less = d[i], p[i], shift[i]
-        for j in range(row.size):
-            row[j] = (row[j] - less) * probability[j]
-
-
 @compiled("void(T[::1], T[::1], uint8[::1])")
 def larger_of_pairs(x: Array, out: Array, choice: Array) -> None:
     """Write the larger of every two neighbours, and which it was."""

@@ -162,29 +162,29 @@ def add_rows(ids: Array, g: Array, out: Array) -> None:
     element_loops.add_rows(np.ascontiguousarray(ids, np.int64), g, out)
 
 
-def exponentials(e: Array, ones: Array, log: Array) -> Array | None:
-    """Take exponentials of a tile of attention; return the sums of its rows."""
+def probabilities(e: Array, scale: Array, future: Array | None, log: Array) -> bool:
+    """Take the softmax of a tile of attention."""
     if not e.size or not fits((e, log)):
-        return attention_kernels.exponentials.numpy(e, ones, log)
-    sums = np.empty(len(e), e.dtype)
-    row_loops.exponentials(e, log, sums)
-    return sums
+        return attention_kernels.probabilities.numpy(e, scale, future, log)
+    row_loops.probabilities(e, e.dtype.type(scale), _num_seen(e, future), log)
+    return True
 
 
-def probabilities(scores: Array, logs: Array) -> None:
-    """Take exp(scores - logs of the rows) in place."""
-    if fits((scores, logs)):
-        row_loops.probabilities(scores, logs)
+def slopes(
+    p: Array, d: Array, log: Array, shift: Array, scale: Array, future: Array | None
+) -> None:
+    """Make probabilities again, and the gradients of scores."""
+    if p.size and fits((p, d, log, shift)):
+        factor, num_seen = p.dtype.type(scale), _num_seen(p, future)
+        row_loops.slopes(p, d, log, shift, factor, num_seen)
     else:
-        attention_kernels.probabilities.numpy(scores, logs)
+        attention_kernels.slopes.numpy(p, d, log, shift, scale, future)
 
 
-def pull(d: Array, p: Array, shift: Array) -> None:
-    """Take (d - shift of the rows) * p in place of d."""
-    if fits((d, p, shift)):
-        element_loops.pull(d, p, shift)
-    else:
-        attention_kernels.pull.numpy(d, p, shift)
+def _num_seen(scores: Array, future: Array | None) -> int:
+    """Return how many keys the first row sees; every other sees one more."""
+    num_keys: int = scores.shape[1]
+    return num_keys if future is None else num_keys - future.shape[1] + 1
 
 
 def _takes_pairs(window: Window) -> bool:

@@ -3,7 +3,8 @@
 Sums over a row run in eight lanes that are added up in one fixed tree, so they have the
 same bits whatever vector registers the processor has. `exp` is a polynomial, where
 Numba would call the C library for every element. It is off by less than one unit in
-the last place, and gives 0 where the result would be subnormal.
+the last place, gives 0 where the result would be subnormal, and infinity from half of
+the largest number on.
 
 Helpers and loops share this file because Numba's cache does not notice when a function
 that was inlined from another file changes.
@@ -18,34 +19,31 @@ from parallel_params.tensor.tape import Array
 def _exp32(x: Element) -> Element:
     """Cephes' polynomial for 2^n e^r, |r| <= log(2) / 2.
 
+    What is added before n is rounded leaves n + 127 in the last bits, which is the
+    exponent of 2^n.
+
     Source: Moshier, Cephes Mathematical Library (1989), single/expf.c.
     """
-    low, high = np.float32(-87.3365), np.float32(88.7228)
-    y = min(max(x, low), high)
-    n = np.floor(y * np.float32(1.44269504) + np.float32(0.5))
+    low, high = np.float32(-87.3365), np.float32(89)
+    y = low if x < low else (high if x > high else x)
+    shifted = y * np.float32(1.44269504) + np.float32(12582912 + 127)
+    n = shifted - np.float32(12582912 + 127)
     r = y - n * np.float32(0.693359375) - n * np.float32(-2.12194440e-4)
     p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
     p = (p * r + np.float32(8.3334519073e-3)) * r + np.float32(4.1665795894e-2)
     p = (p * r + np.float32(1.6666665459e-1)) * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1)
-    half = np.int32(n) >> np.int32(1)  # in two factors, for there is no 2^128
-    rest = np.int32(n) - half
-    p = p * np.int32((half + np.int32(127)) << np.int32(23)).view(np.float32)
-    p = p * np.int32((rest + np.int32(127)) << np.int32(23)).view(np.float32)
-    if x < low:
-        p = np.float32(0)
-    if x > high:
-        p = np.float32(np.inf)
-    if x != x:
-        p = x
-    return p
+    bits = np.float32(shifted).view(np.int32) << np.int32(23)
+    p = p * np.int32(bits).view(np.float32)
+    return np.float32(0) if x < low else p
 
 
 def _exp64(x: Element) -> Element:
     """The series of e^r to the thirteenth power, |r| <= log(2) / 2, times 2^n."""
-    low, high = -708.396, 709.78
-    y = min(max(x, low), high)
-    n = np.floor(y * 1.4426950408889634 + 0.5)
+    low, high = -708.396, 710.0
+    y = low if x < low else (high if x > high else x)
+    shifted = y * 1.4426950408889634 + (6755399441055744.0 + 1023.0)
+    n = shifted - (6755399441055744.0 + 1023.0)
     r = y - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
     p = 1.0 / 6227020800.0
     p = (p * r + 1.0 / 479001600.0) * r + 1.0 / 39916800.0
@@ -54,17 +52,8 @@ def _exp64(x: Element) -> Element:
     p = (p * r + 1.0 / 720.0) * r + 1.0 / 120.0
     p = (p * r + 1.0 / 24.0) * r + 1.0 / 6.0
     p = (p * r + 0.5) * r * r + r + 1.0
-    half = np.int64(n) >> 1
-    rest = np.int64(n) - half
-    p = p * np.int64((half + 1023) << 52).view(np.float64)
-    p = p * np.int64((rest + 1023) << 52).view(np.float64)
-    if x < low:
-        p = 0.0
-    if x > high:
-        p = np.inf
-    if x != x:
-        p = x
-    return p
+    p = p * np.int64(np.float64(shifted).view(np.int64) << 52).view(np.float64)
+    return 0.0 if x < low else p
 
 
 _exp = by_type(_exp32, _exp64)
@@ -272,28 +261,40 @@ def norm_grads(
             into[j] = (product[j] - normal[j] * tilt - shift) * factor
 
 
-@compiled("void(T[:, ::1], T[::1], T[::1])")
-def exponentials(e: Array, log: Array, sums: Array) -> None:
-    """Take exp(e - largest of the row) in place; a row of -infinities is blind."""
+@compiled("void(T[:, ::1], T, int64, T[::1])")
+def probabilities(e: Array, scale: float, num_seen: int, log: Array) -> None:
+    """Take the softmax of e * scale, for row i of its first num_seen + i numbers."""
     zero, one = e.dtype.type(0), e.dtype.type(1)
     for i in range(e.shape[0]):
-        row = e[i]
-        top = _largest(row)
+        row = e[i, : min(num_seen + i, e.shape[1])]
+        e[i, row.size :] = zero
+        top = _largest(row) * scale
         if top == -np.inf:
-            for j in range(row.size):
-                row[j] = zero
-            sums[i], log[i] = one, zero
+            row[:] = zero
+            log[i] = zero
             continue
         for j in range(row.size):
-            row[j] = _exp(row[j] - top)
-        sums[i] = _sum(row)
-        log[i] = top + np.log(sums[i])
-
-
-@compiled("void(T[:, ::1], T[::1])")
-def probabilities(scores: Array, logs: Array) -> None:
-    """Take exp(scores - logs of the rows) in place."""
-    for i in range(scores.shape[0]):
-        row, log = scores[i], logs[i]
+            row[j] = _exp(row[j] * scale - top)
+        total = _sum(row)
+        log[i] = top + np.log(total)
+        factor = one / total
         for j in range(row.size):
-            row[j] = _exp(row[j] - log)
+            row[j] = row[j] * factor
+
+
+@compiled("void(T[:, ::1], T[:, ::1], T[::1], T[::1], T, int64)")
+def slopes(
+    p: Array, d: Array, logs: Array, shifts: Array, scale: float, num_seen: int
+) -> None:
+    """Take exp(p * scale - log) in place, and then (d - shift) * p * scale."""
+    zero = p.dtype.type(0)
+    for i in range(p.shape[0]):
+        log, shift = logs[i], shifts[i]
+        stop = min(num_seen + i, p.shape[1])
+        row, slope = p[i, :stop], d[i, :stop]
+        for j in range(stop):
+            row[j] = _exp(row[j] * scale - log)
+        for j in range(stop):
+            slope[j] = (slope[j] - shift) * row[j] * scale
+        p[i, stop:] = zero
+        d[i, stop:] = zero
