@@ -17,6 +17,7 @@ from parallel_params.tensor.ops.loss_plain import (
     plain_cross_entropy,
     reduced,
 )
+from parallel_params.tensor.ops.loss_weighted import weighted_cross_entropy
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
@@ -51,33 +52,56 @@ def cross_entropy(
     x, t = as_operand(input, "cross_entropy"), as_operand(target, "cross_entropy")
     logits, labels = x._array, t._array
     check_reduction(reduction, "cross_entropy")
-    is_plain = (
-        weight is not None
-        or reduction == "none"
-        or label_smoothing != 0.0
-        or logits.ndim != 2
-        or logits.dtype.char not in "fd"
-        or labels.dtype.kind not in "iu"
-        or labels.shape != logits.shape[:1]
-        or not labels.size
-        or not are_in_range(labels, logits.shape[1])
-        or tape.is_nested()
+    is_fused = (
+        reduction != "none"
+        and logits.ndim >= 2
+        and logits.dtype.char in "fd"
+        and labels.dtype.kind in "iu"
+        and labels.shape == logits.shape[:1] + logits.shape[2:]
+        and labels.size
+        and not tape.is_nested()
     )
-    if is_plain:
+    out: Tensor | None = None
+    if is_fused and _is_bare(logits, labels, weight, ignore_index, label_smoothing):
+        out = _bare_cross_entropy(x, labels, reduction == "mean")
+    elif is_fused:
+        out = weighted_cross_entropy(
+            x, labels, weight, ignore_index, reduction == "mean", label_smoothing
+        )
+    if out is None:
         return plain_cross_entropy(
             x, t, weight, ignore_index, reduction, label_smoothing
         )
+    return out
+
+
+def _is_bare(
+    logits: Array,
+    labels: Array,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> bool:
+    """Return whether every row counts, and counts the same."""
+    has_options = weight is not None or label_smoothing != 0.0 or logits.ndim != 2
+    if has_options or 0 <= ignore_index < logits.shape[1]:
+        return False
+    return are_in_range(labels, logits.shape[1])
+
+
+def _bare_cross_entropy(x: Tensor, labels: Array, is_mean: bool) -> Tensor:
+    logits = x._array
     rows = np.ascontiguousarray(logits)
-    scale = 1.0 / len(rows) if reduction == "mean" else 1.0
+    scale = 1.0 / len(rows) if is_mean else 1.0
     grad = np.empty_like(rows)
     losses = softmax_kernels.cross_entropy(rows, labels, grad, scale)
-    out = np.multiply(np.add.reduce(losses), np.array(scale, rows.dtype))
+    total = np.multiply(np.add.reduce(losses), np.array(scale, rows.dtype))
 
     def vjp(g: Array) -> tuple[Array]:
         # This runs once, so the gradient may be finished where it lies.
         return (grad if g == 1 else np.multiply(grad, g, grad),)
 
-    return result(out, (x,), vjp)
+    return result(total, (x,), vjp)
 
 
 def mse_loss(
