@@ -3,8 +3,7 @@
 Sums over a row run in eight lanes that are added up in one fixed tree, so they have the
 same bits whatever vector registers the processor has. `exp` is a polynomial, where
 Numba would call the C library for every element. It is off by less than one unit in
-the last place, gives 0 where the result would be subnormal, and infinity from half of
-the largest number on.
+the last place, 0 where the result would be subnormal, infinite near the largest number.
 
 Helpers and loops share this file because Numba's cache does not notice when a function
 that was inlined from another file changes.

@@ -39,9 +39,7 @@ def weighted_cross_entropy(
     is_odd = weight is not None and (label_smoothing or weight.shape != (classes,))
     if is_odd or not 0.0 <= label_smoothing <= 1.0 or not are_in_range(safe, classes):
         return None
-    importance = np.ones(len(rows), rows.dtype)
-    if weight is not None:
-        importance = weight._array.astype(rows.dtype)[safe]
+    importance = _importance(weight, safe, rows.dtype)
     importance[is_ignored] = 0
     total = float(importance.sum(dtype=np.float64)) if is_mean else 1.0
     if not total:
@@ -63,6 +61,15 @@ def weighted_cross_entropy(
         return (np.moveaxis(found.reshape(by_row.shape), -1, 1),)
 
     return result(out, (x,), vjp)
+
+
+def _importance(
+    weight: Tensor | None, labels: Array, dtype: "np.dtype[np.generic]"
+) -> Array:
+    if weight is None:
+        return np.ones(len(labels), dtype)
+    weights: Array = weight._array.astype(dtype)[labels]
+    return weights
 
 
 def _smooth(
