@@ -2,9 +2,8 @@
 
 The order is that of `runtime/tree.py`: neighbours in pairs, the pairs in pairs, an odd
 one waits. What the rows are, peers' gradients in a node's window or pieces received
-from other nodes, is the caller's business. A sum is looked at while it is in cache, and
-before it replaces a row: then the rows still tell whose fault it is. Nothing here
-communicates.
+from other nodes, is the caller's business. A sum is looked at while it is in cache,
+when its rows still tell whose fault it is. Nothing here communicates.
 """
 
 from collections.abc import Sequence
@@ -65,7 +64,8 @@ class RowSum:
         self._dtype: np.dtype[np.generic] = out.dtype if dtype is None else dtype
         # A group of one: what is to be summed is the sum.
         self._is_done = len(self._rows) == 1 and _is_same(self._rows[0], out)
-        self._replaces_row = any(_is_same(row, out) for row in self._rows)
+        same = [i for i, row in enumerate(self._rows) if _is_same(row, out)]
+        self._replaced = same[0] if same else None
 
     def run(self, *, is_watched: bool) -> Fault | None:
         """Sum everything.
@@ -93,10 +93,12 @@ class RowSum:
         part = slice(start, start + BLOCK)
         out: Array = self._out[part]
         rows = [row[part] for row in self._rows]
-        is_direct = out.dtype == self._dtype
-        is_direct &= not (is_watched and self._replaces_row)
+        # Few bits overflow easily: then every row has to tell. A copy costs a tenth.
+        is_kept = is_watched and self._replaced is not None and out.itemsize < 4
+        is_direct = out.dtype == self._dtype and not is_kept
         total = self._add(rows, 0, out if is_direct else None)
-        fault = _find_fault(rows, total, start) if is_watched else None
+        lost = self._replaced if is_direct else None
+        fault = _find_fault(rows, total, start, lost) if is_watched else None
         if total is not out and not self._is_done:
             np.copyto(out, total, casting="unsafe")
         if is_watched and fault is None and out.dtype != self._dtype:
@@ -123,11 +125,21 @@ class RowSum:
         return target
 
 
-def _find_fault(rows: Sequence[Array], total: Array, start: int) -> Fault | None:
+def _find_fault(
+    rows: Sequence[Array], total: Array, start: int, lost: int | None
+) -> Fault | None:
+    """Look at a sum in cache, and at its rows but the one that it was written to."""
     index = first_non_finite(total)
     if index is None:
         return None
-    wrong = [row for row, values in enumerate(rows) if not np.isfinite(values[index])]
+    kept = {row: values[index] for row, values in enumerate(rows) if row != lost}
+    wrong = [row for row, value in kept.items() if not np.isfinite(value)]
+    if not wrong and lost is not None:
+        # Less than half a step of the largest number takes nothing finite beyond it.
+        limits = np.finfo(total.dtype)
+        step = float(limits.max) * 2.0 ** -(limits.nmant + 2)
+        if np.isnan(total[index]) or sum(abs(float(v)) for v in kept.values()) < step:
+            wrong = [lost]
     return Fault(start + index, wrong[0] if wrong else None, False)
 
 

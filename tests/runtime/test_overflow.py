@@ -78,6 +78,25 @@ def test_a_sum_that_overflows_is_no_ranks_fault(
     assert bool(words) == bool(told[0])
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0, 0, 3e38, 3e38), "is finite on every rank, but the sum overflows float32"),
+        ((0, 1, 2, np.inf), f"from rank 3 is not finite at element {ELEMENT}"),
+        ((0, 3e38, 0, np.nan), f"from rank 3 is not finite at element {ELEMENT}"),
+        ((0, np.inf, 0, 3e38), f"from rank 1 is not finite at element {ELEMENT}"),
+        ((0, 0, 1, 3e38), ""),
+    ],
+)
+def test_the_row_that_a_sum_is_written_to_is_told_from_the_rest(
+    values: Sequence[float], words: str
+) -> None:
+    told = run_threads(4, lambda comm: problem(comm, values, dtype=float32))
+    assert told == [told[0]] * 4
+    assert words in told[0]
+    assert bool(words) == bool(told[0])
+
+
 @pytest.mark.mpi(min_size=2)
 def test_processes_agree_that_a_sum_overflows(on_ranks: OnRanks) -> None:
     def body(comm: Communicator) -> None:
