@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from parallel_params import nn
 from parallel_params.errors import ConfigError
+from parallel_params.nn.parallel import Axis
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.guards import Clip, LossScale
 from parallel_params.plan.mesh import Mesh
@@ -20,12 +21,15 @@ from parallel_params.runtime.specs import (
     make_specs,
 )
 from parallel_params.train.config.job import FlagOverride, Job, Parallel
+from parallel_params.train.config.loss import BY_TASK
 from parallel_params.train.config.optim import Optim
 from parallel_params.train.config.rules import divisors, uneven_batch
 from parallel_params.train.config.words import did_you_mean
 from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.data.load import load_data
+from parallel_params.train.meshes import cut_axis_of, job_mesh
 from parallel_params.train.models.build import build_model
+from parallel_params.train.models.judged import LossCell
 from parallel_params.train.optimizers import Movers, make_optimizers
 from parallel_params.train.schedule import learning_rates
 from parallel_params.train.tasks.choose import make_task
@@ -68,13 +72,18 @@ def job_plan(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Pla
         ranks_per_node: consecutive ranks that share memory; by default all.
 
     Raises:
-        ConfigError: the batch or the grains do not fit the world.
+        ConfigError: the mesh, the batch or the grains do not fit the world.
         DataError: the data cannot be read; the model's widths depend on it.
         PlanError: the parameters, the policy and the world contradict each other.
     """
-    check_world(job, num_ranks)
-    mesh = Mesh(data=num_ranks, ranks_per_node=ranks_per_node)
-    return plan_of(build(job, load_data(job.data)), mesh)
+    mesh = check_world(job, num_ranks, ranks_per_node)
+    return plan_of(build(job, load_data(job.data), plan_axis(job, mesh)), mesh)
+
+
+def plan_axis(job: Job, mesh: Mesh) -> Axis | None:
+    """Return the axis that the model is cut along, for a plan: nothing can be sent."""
+    name = cut_axis_of(job, mesh)
+    return None if name is None else Axis(mesh, name)
 
 
 def plan_of(trainee: Trainee, mesh: Mesh) -> Plan:
@@ -90,44 +99,75 @@ def plan_of(trainee: Trainee, mesh: Mesh) -> Plan:
     return make_plan(specs, mesh, trainee.policy)
 
 
-def check_world(job: Job, num_ranks: int) -> None:
-    """Refuse a world that the workers, the grains or the batch of a job do not fit.
+def check_world(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Mesh:
+    """Return the mesh of a job; refuse a world that mesh, grains or batch do not fit.
 
     Raises:
-        ConfigError: naming the worlds, grains or batches that work.
+        ConfigError: naming the meshes, worlds, grains or batches that work.
     """
+    _check_workers(job, num_ranks)
+    mesh = job_mesh(job, num_ranks, ranks_per_node)
+    shares = mesh.num_shares
+    has_shares = shares < num_ranks
+    parts, whats = ("shares", "shares") if has_shares else ("ranks", "worlds")
+    grains, batch = job.parallel.grains, job.data.batch // job.train.accumulate
+    if grains is not None and grains % shares:
+        worlds = ", ".join(map(str, divisors(grains)))
+        above = -(-grains // shares) * shares
+        works = f"a world of {worlds} ranks works"
+        if has_shares:
+            along = ", ".join(mesh.batch_axes)
+            works = f"{worlds} shares (ranks along {along}) work"
+        raise ConfigError(
+            [
+                f"parallel.grains: {grains} grains cannot be shared equally by "
+                f"{shares} {parts}; {works}, or parallel.grains={above}"
+            ]
+        )
+    if grains is None and batch % shares:
+        problem = uneven_batch(
+            batch, shares, f"parts, one per {parts[:-1]}", name=whats
+        )
+        raise ConfigError([f"data.batch: {problem}"])
+    return mesh
+
+
+def _check_workers(job: Job, num_ranks: int) -> None:
+    """Refuse a world that the workers of an outer loop do not fit."""
+    if job.outer.every is None:
+        return
     workers = job.outer.workers
-    if job.outer.every is not None and workers is not None and num_ranks % workers:
+    if workers is not None and num_ranks % workers:
         raise ConfigError(
             [
                 f"outer.workers: {workers} workers cannot be made of {num_ranks} ranks;"
                 f" a world of {workers}, {2 * workers}, ... ranks works"
             ]
         )
-    grains, batch = job.parallel.grains, job.data.batch // job.train.accumulate
-    if grains is not None and grains % num_ranks:
-        worlds = ", ".join(map(str, divisors(grains)))
-        above = -(-grains // num_ranks) * num_ranks
+    if job.parallel.mesh is not None:
         raise ConfigError(
             [
-                f"parallel.grains: {grains} grains cannot be shared equally by "
-                f"{num_ranks} ranks; a world of {worlds} ranks works, or "
-                f"parallel.grains={above}"
+                "parallel.mesh: a job with an outer loop makes a mesh of its workers "
+                "and their ranks; leave the mesh or [outer] out"
             ]
         )
-    if grains is None and batch % num_ranks:
-        problem = uneven_batch(batch, num_ranks, "parts, one per rank", name="worlds")
-        raise ConfigError([f"data.batch: {problem}"])
 
 
-def build(job: Job, dataset: Dataset) -> Trainee:
+def build(job: Job, dataset: Dataset, axis: Axis | None = None) -> Trainee:
     """Build task, model, optimizer and policy of a job.
+
+    Args:
+        job: what is trained.
+        dataset: what it learns from.
+        axis: along which the model is cut, on every rank its own; None for a whole one.
 
     Raises:
         ConfigError: the model or the loss does not go with the data, or an entry of
             `parallel.override` names no parameter.
+        PlanError: the axis does not divide what is cut along it.
     """
-    net = build_model(job.model, dataset.interface, seed=job.seed)
+    net = build_model(job.model, dataset.interface, seed=job.seed, axis=axis)
+    _check_own_loss(job, net)
     set_flags(list(net.get_parameters()), job.parallel.override)
     num_steps = count_steps(job, num_samples=dataset.num_train)
     if job.outer.every is not None and num_steps % job.outer.every:
@@ -152,6 +192,17 @@ def build(job: Job, dataset: Dataset) -> Trainee:
         policy=make_policy(job.parallel, job.optim),
         rates=rates,
     )
+
+
+def _check_own_loss(job: Job, net: nn.Cell) -> None:
+    """Refuse a [loss] table where the model computes the loss itself."""
+    if isinstance(net, LossCell) and job.loss != BY_TASK:
+        raise ConfigError(
+            [
+                "loss.kind: this model computes its own cross-entropy, because no rank "
+                "has all of its outputs; leave [loss] out"
+            ]
+        )
 
 
 def count_steps(job: Job, *, num_samples: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parallel_params.errors import NonFiniteGradient, TrainingDiverged
 from parallel_params.tensor.tensor import Tensor
@@ -15,6 +16,7 @@ from parallel_params.train.console import Row
 from parallel_params.train.data.batches import Batches
 from parallel_params.train.data.sampler import Share
 from parallel_params.train.journal import Journal
+from parallel_params.train.models.judged import LossCell
 from parallel_params.train.rounds import Manager
 from parallel_params.train.tasks.task import Evaluation
 
@@ -34,6 +36,7 @@ class Course:
         job: says how long, and how often to look.
         trainee: what is trained.
         manager: of the trainee.
+        share: this rank's part of each batch.
         journal: takes the rows.
         clock: seconds, to measure with.
         after_step: called behind every step, on all ranks.
@@ -53,6 +56,7 @@ class Course:
         trainee: Trainee,
         manager: Manager,
         *,
+        share: Share,
         journal: Journal,
         clock: Callable[[], float],
         after_step: "Callable[[Course], None]" = lambda course: None,
@@ -64,11 +68,11 @@ class Course:
         self._task = trainee.task
         self._journal = journal
         self._clock = clock
-        share = Share(index=manager.comm.rank, count=manager.comm.size)
         self._batches = Batches(job, trainee.dataset, share)
         self._num_skipped = 0
         self._num_idle_looks = 0
         self._looked_at = 0
+        self._counts: NDArray[np.int64] | int = 0
         self.first_step = self.step = 0
         self.loss = math.nan
         self.best: Look | None = None
@@ -161,7 +165,10 @@ class Course:
         return losses[0] if num_parts == 1 else math.fsum(losses) / num_parts
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._task.loss(self._trainee.net(x), y)
+        net = self._trainee.net
+        if isinstance(net, LossCell):
+            return net.loss(x, y)
+        return self._task.loss(net(x), y)
 
     def _note(self, speed: float, *, is_look: bool) -> None:
         rate = self._trainee.rate_of(self.step)  # a look may lower it
@@ -173,11 +180,29 @@ class Course:
                 loss=self.loss,
                 lr=rate,
                 samples_per_s=speed,
-                words=self._task.words_for(self.loss),
+                words=self._task.words_for(self.loss) | self._counted(),
                 scores=evaluation.scores if evaluation else {},
                 sample=evaluation.sample if evaluation else "",
             )
         )
+
+    def _counted(self) -> dict[str, float]:
+        """Say what all ranks have counted since the row before: shares of the first.
+
+        Collective: every rank.
+        """
+        net, comm = self._trainee.net, self._manager.comm
+        own = net.counts() if isinstance(net, LossCell) else {}
+        if not own:
+            return {}
+        counts = np.array(list(own.values()), np.int64)
+        new, self._counts = counts - self._counts, counts
+        if comm.size > 1:
+            comm.all_reduce(new)
+        return {
+            name: number / max(int(new[0]), 1)
+            for name, number in zip(list(own)[1:], new[1:].tolist(), strict=True)
+        }
 
     def _look(self) -> Evaluation:
         with self._manager.evaluation(), _overflow_allowed():

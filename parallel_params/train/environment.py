@@ -70,6 +70,10 @@ def bit_facts(plan: Plan) -> dict[str, object]:
         "wire_dtype": policy.wire_dtype,
         "master_weights": policy.master_weights,
     }
+    if any(plan.group_size(bucket) < plan.mesh.size for bucket in plan.buckets):
+        # Slices have products of other shapes on another mesh.
+        mesh = plan.mesh
+        facts["mesh"] = dict(zip(mesh.axes, mesh.sizes, strict=True))
     if not plan.is_same_bits_everywhere:
         facts["num_ranks"] = plan.mesh.size
         facts["ranks_per_node"] = plan.mesh.ranks_per_node

@@ -25,8 +25,8 @@ from parallel_params.errors import (
     TrainingStopped,
 )
 from parallel_params.manager import ParameterManager
+from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.record import Record
-from parallel_params.runtime.nodes import mesh_on_nodes
 from parallel_params.train.build import Trainee, plan_of
 from parallel_params.train.config.job import Job
 from parallel_params.train.course import Course, Look
@@ -40,7 +40,7 @@ _FREE = ("parallel", "checkpoint", "log", "run", "title")
 
 
 def find_origin(
-    job: Job, trainee: Trainee, comm: Communicator, resume: str | None
+    job: Job, trainee: Trainee, comm: Communicator, mesh: Mesh, resume: str | None
 ) -> Path | None:
     """Find the checkpoint that a run goes on from, and check that it is one of the job.
 
@@ -48,6 +48,7 @@ def find_origin(
         job: what is trained.
         trainee: its model, optimizer and data.
         comm: all ranks; the first one looks.
+        mesh: of the job.
         resume: a checkpoint, a folder of them, a run folder, `auto`, or None.
 
     Raises:
@@ -60,7 +61,6 @@ def find_origin(
         return None
     error: Exception | None = None
     told = "null"
-    mesh = mesh_on_nodes(None, comm)
     if comm.rank == 0:
         try:
             path = _newest_run(job) if resume == AUTO else _named(Path(resume))

@@ -14,6 +14,8 @@ from parallel_params.comm.agree import agree_ok, agree_same
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import DataError
 from parallel_params.manager import ParameterManager
+from parallel_params.nn.parallel import open_axis
+from parallel_params.plan.mesh import Mesh
 from parallel_params.runtime.nodes import mesh_on_nodes
 from parallel_params.train.blas import blas_threads
 from parallel_params.train.build import Trainee, build, check_world
@@ -29,6 +31,7 @@ from parallel_params.train.journal import Journal
 from parallel_params.train.keeping import Keeping, find_origin
 from parallel_params.train.kernels import kernels
 from parallel_params.train.logs import run_log
+from parallel_params.train.meshes import cut_axis_of
 from parallel_params.train.result import TrainResult
 from parallel_params.train.round_plan import check_plan
 from parallel_params.train.rounds import (
@@ -81,16 +84,16 @@ def train(
 
     Collective: every rank, with the same job.
     """
-    check_world(job, comm.size)
+    mesh = mesh_on_nodes(check_world(job, comm.size), comm)
     check_resume(job, resume)
-    trainee = _prepare(job, comm)
-    origin = find_origin(job, trainee, comm, resume)
+    trainee = _prepare(job, comm, mesh)
+    origin = find_origin(job, trainee, comm, mesh, resume)
     folder = make_run_folder(job.run, comm, now(), is_resumed=resume is not None)
     with (
         run_log(folder.path, comm.rank) as log,
         blas_threads(job.parallel.blas_threads, comm),
         kernels(job.parallel.kernels, comm),
-        open_manager(job, trainee, comm) as manager,
+        open_manager(job, trainee, comm, mesh) as manager,
     ):
         log.info("rank %d of %d: %s", comm.rank, comm.size, comm.description)
         journal = Journal(job, folder, console.of_rank(comm.rank), trainee)
@@ -99,6 +102,7 @@ def train(
             job,
             trainee,
             manager,
+            share=Share(index=mesh.share_index(comm.rank), count=mesh.num_shares),
             journal=journal,
             clock=clock,
             after_step=keeping.after_step,
@@ -169,16 +173,17 @@ def _environment(trainee: Trainee, manager: Manager) -> dict[str, object]:
     }
 
 
-def _prepare(job: Job, comm: Communicator) -> Trainee:
+def _prepare(job: Job, comm: Communicator, mesh: Mesh) -> Trainee:
     """Read the data and build the model, or fail on all ranks.
 
     Collective: every rank.
     """
     agree_same(comm, dump_job(job), "the job")
-    mesh = mesh_on_nodes(None, comm)
+    name = cut_axis_of(job, mesh)
+    axis = None if name is None else open_axis(comm, mesh, name)
     error: Exception | None = None
     try:
-        trainee = build(job, load_data(job.data))
+        trainee = build(job, load_data(job.data), axis)
         _check_batch(job, trainee.dataset)  # a plan may look further than the data
         check_plan(job, trainee, mesh)  # refused before a folder is made
     except Exception as raised:

@@ -13,6 +13,7 @@ from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import ConfigError, TrainingDiverged, TrainingStopped
 from parallel_params.manager import ParameterManager
 from parallel_params.outer.loop import OuterLoop
+from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.backward import LossFunction
 from parallel_params.tensor.tensor import Tensor
@@ -86,7 +87,7 @@ def check_resume(job: Job, resume: str | None) -> None:
 
 
 def open_manager(
-    job: Job, trainee: Trainee, comm: Communicator
+    job: Job, trainee: Trainee, comm: Communicator, mesh: Mesh
 ) -> "ParameterManager | Rounds":
     """Make the manager of a job.
 
@@ -95,7 +96,11 @@ def open_manager(
     if job.outer.every is not None:
         return Rounds(job, trainee, comm)
     return ParameterManager(
-        trainee.net, trainee.movers.optimizers, policy=trainee.policy, comm=comm
+        trainee.net,
+        trainee.movers.optimizers,
+        policy=trainee.policy,
+        mesh=mesh,
+        comm=comm,
     )
 
 

@@ -19,7 +19,8 @@ def encode_weights(
 ) -> bytes:
     """Write all weights as a safetensors file.
 
-    A weight that is each rank's own appears once per rank, as `name@rank3`.
+    A weight that ranks have slices of appears once per slice, as `name@rank3`, by the
+    first rank that has it.
 
     Args:
         parameters: the whole net's.
@@ -37,7 +38,16 @@ def encode_weights(
         if plan.group_size(plan.bucket_of(name)) == comm.size:
             arrays[name] = array
             continue
-        for rank, content in enumerate(comm.all_gather_bytes(array.tobytes())):
+        holders = _first_holders(plan, name)
+        contents = comm.all_gather_bytes(array.tobytes())
+        for rank in holders:
+            content = contents[rank]
             part = np.frombuffer(content, array.dtype).reshape(array.shape)
             arrays[f"{name}@rank{rank}"] = part
     return save(arrays, metadata=dict(facts))
+
+
+def _first_holders(plan: Plan, name: str) -> list[int]:
+    """Return the first rank of every slice of a weight."""
+    mesh, axes = plan.mesh, plan.bucket_of(name).axes
+    return [r for r in range(mesh.size) if mesh.position(r, axes) == 0]

@@ -80,7 +80,7 @@ LINES = [
         'name = "digits"',
         'name = "digit"',
         'job.toml:5: data.name: expected "digits", "mnist5000", "wine", "npz", "npy", '
-        '"csv", "topics", "text", "tokens" or "function"; did you mean "digits"? '
+        '"csv", "topics", "text", "tokens", "clusters" or "function"; did you mean "digits"? '
         '(got "digit")',
     ),
     (
@@ -92,7 +92,7 @@ LINES = [
     (
         "kind = \"mlp\"",
         'kind = "mpl"',
-        'job.toml:9: model.kind: expected "mlp", "convnet", "gpt" or "function"; '
+        'job.toml:9: model.kind: expected "mlp", "convnet", "gpt", "classes" or "function"; '
         'did you mean "mlp"? (got "mpl")',
     ),
     (
@@ -343,7 +343,7 @@ def test_a_shipped_job_is_named_without_its_folder(
         'digit: there is no such job file; did you mean "digits"?',
     )
     (line,) = problems(Path("zzzzzzzzzzzz"))
-    assert "; there are digits, digits-conv, digits-diloco, " in line
+    assert "; there are classes, digits, digits-conv, digits-diloco, " in line
 
 
 def test_a_table_that_an_override_made_is_blamed_on_it(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class TransformerBlock(Cell):
     ) -> None:
         super().__init__()
         self.is_causal = checked_bool("is_causal", is_causal)
-        self.attention_norm = _norm(norm, dim, epsilon, has_bias, dtype)
+        self.attention_norm = make_norm(norm, dim, epsilon, has_bias, dtype)
         self.attention = MultiheadAttention(
             dim,
             num_heads,
@@ -74,7 +74,7 @@ class TransformerBlock(Cell):
             weight_init=weight_init,
         )
         self.dropout = Dropout(p=dropout)
-        self.feed_norm = _norm(norm, dim, epsilon, has_bias, dtype)
+        self.feed_norm = make_norm(norm, dim, epsilon, has_bias, dtype)
         law = weight_init
         self.feed_forward: Cell
         if activation == "swiglu":
@@ -109,9 +109,14 @@ class TransformerBlock(Cell):
         return out
 
 
-def _norm(
+def make_norm(
     name: str, dim: int, epsilon: float, has_bias: bool, dtype: DType
 ) -> LayerNorm | RMSNorm:
+    """Return the norm of a name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
     if name == "rms":
         return RMSNorm(dim, epsilon=epsilon, dtype=dtype)
     if name == "layer":

@@ -31,6 +31,10 @@ from parallel_params.nn.parallel.sequence import (
     SequenceParallelDropout,
     SequenceParallelNorm,
 )
+from parallel_params.nn.parallel.transformer import (
+    ParallelFeedForward,
+    ParallelTransformerBlock,
+)
 from parallel_params.nn.parallel.vocabulary import (
     VocabParallelEmbedding,
     parallel_cross_entropy,
@@ -46,6 +50,8 @@ __all__ = [
     "VocabParallelEmbedding",
     "parallel_cross_entropy",
     "HeadParallelAttention",
+    "ParallelFeedForward",
+    "ParallelTransformerBlock",
     "SequenceParallelNorm",
     "SequenceParallelDropout",
     "ShardedClassifier",

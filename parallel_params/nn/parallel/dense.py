@@ -87,10 +87,22 @@ class ColumnParallelDense(AxisCell):
 
         Collective: the ranks along the axis.
         """
-        dim = self.sequence_dim
-        whole = enter(x, self.axis) if dim is None else join(x, self.axis, dim)
-        out = linear(whole, self.weight, self.bias, self.activation)
+        out = self.product(self.enter(x))
         return leave_cut(out, self.axis) if self.is_output_whole else out
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Return the whole input, whose gradient is summed along the axis.
+
+        Cells that read the same input need it once: see `product`.
+
+        Collective: the ranks along the axis, in backward too.
+        """
+        dim = self.sequence_dim
+        return enter(x, self.axis) if dim is None else join(x, self.axis, dim)
+
+    def product(self, whole: Tensor) -> Tensor:
+        """Return this rank's part of the output, for what `enter` gave."""
+        return linear(whole, self.weight, self.bias, self.activation)
 
     def extend_repr(self) -> str:
         """Return the settings."""

@@ -43,7 +43,8 @@ class Experts(AxisCell):
         axis: along which the experts are cut; it cuts the batch too.
 
     Attributes:
-        num_dropped: choices of this rank's tokens that found no room, so far.
+        num_choices: of this rank's tokens while training, `top_k` each, so far.
+        num_dropped: those of them that found no room.
 
     Raises:
         TypeError: `axis` is no Axis.
@@ -80,7 +81,7 @@ class Experts(AxisCell):
         )
         self.up = self._weights("up", (in_channels, hidden), weight_init, dtype)
         self.down = self._weights("down", (hidden, in_channels), weight_init, dtype)
-        self.num_dropped = 0
+        self.num_choices = self.num_dropped = 0
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return [tokens, in_channels], and the balance loss, a number.
@@ -97,7 +98,9 @@ class Experts(AxisCell):
         choices = _best(chances.asnumpy(), self.top_k)
         capacity = self.capacity(len(choices))
         places, source = _seats(choices, self.num_experts, capacity)
-        self.num_dropped += int(np.count_nonzero(places < 0))
+        if self.training:
+            self.num_choices += places.size
+            self.num_dropped += int(np.count_nonzero(places < 0))
         out = self._run_experts(_rows_or_zeros(x, source), capacity)
         seen = _rows_or_zeros(out, places.reshape(-1))
         flat = np.arange(len(choices))[:, np.newaxis] * self.num_experts + choices

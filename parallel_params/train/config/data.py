@@ -14,6 +14,7 @@ from parallel_params.train.config.limits import (
     Fraction,
     Function,
     Options,
+    Positive,
     Text,
 )
 
@@ -182,6 +183,26 @@ class TokensData(CommonData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClustersData(CommonData):
+    """Points around many centers, which are made when they are asked for."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: Literal["clusters"]
+    """Which data: points around a center per class, made by position, never stored."""
+    classes: Count = 1000
+    """How many classes there are."""
+    features: Count = 32
+    """Numbers of a sample."""
+    per_class: Count = 4
+    """Samples of each class to learn from."""
+    tests: Count = 1024
+    """Samples to test on."""
+    noise: Positive = 0.5
+    """Deviation of a sample from its center; centers deviate by 1 from each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionData(CommonData):
     """What a function of yours returns."""
 
@@ -209,6 +230,7 @@ Data: TypeAlias = Annotated[
     | TopicsData
     | TextData
     | TokensData
+    | ClustersData
     | FunctionData,
     Field(discriminator="name"),
 ]

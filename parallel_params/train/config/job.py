@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from parallel_params.train.config.data import Data
 from parallel_params.train.config.limits import (
     STRICT,
+    Axes,
     Count,
     Seed,
     SlicePolicy,
@@ -50,6 +51,10 @@ class Parallel:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
+    mesh: Axes | None = None
+    """Axes of the world and their ranks, one may be 0: what is left; none: data."""
+    layerwise_axis: Text | None = None
+    """Along which axis layerwise-parallel parameters differ; by default the model's."""
     level: Literal[0, 1, 2, 3] = 1
     """0 nothing is sharded, 1 optimizer state, 2 also gradients, 3 also weights."""
     bucket: PositiveNumBytes = 4 * 2**20

@@ -64,6 +64,40 @@ PositiveOrDynamic: TypeAlias = Annotated[
 ]
 
 
+def _axes(value: object) -> dict[str, int]:
+    is_table = isinstance(value, dict) and value
+    names = value if is_table and isinstance(value, dict) else {}
+    if (
+        not all(
+            isinstance(name, str)
+            and name.isidentifier()
+            and type(size) is int
+            and 0 <= size <= _MOST
+            for name, size in names.items()
+        )
+        or list(names.values()).count(0) > 1
+        or not names
+    ):
+        raise ValueError(
+            "expected a table of axes and their ranks, at most one of them 0 for what "
+            "is left of the world, as in { data = 0, model = 2 }"
+        )
+    return dict(names)
+
+
+Axes: TypeAlias = Annotated[
+    dict[str, int],
+    PlainValidator(_axes),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {"type": "integer", "minimum": 0},
+        }
+    ),
+]
+
+
 def _options(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError("expected a table")

@@ -8,7 +8,15 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
-from parallel_params.train.config.limits import STRICT, Count, Function, Options
+from parallel_params.train.config.limits import (
+    STRICT,
+    Count,
+    Function,
+    NotNegative,
+    Options,
+    Positive,
+    Text,
+)
 
 Dropped: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
@@ -50,6 +58,44 @@ class ConvnetModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassesModel:
+    """Dense layers, then a classifier of many classes that are cut along an axis."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    kind: Literal["classes"]
+    """Which model: dense layers, then many classes, cut along an axis of the mesh."""
+    hidden: tuple[Count, ...] = ()
+    """Width of each layer in front of the classes; the last is that of a feature."""
+    activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu"
+    """What stands between two layers."""
+    axis: Text = "classes"
+    """Axis of parallel.mesh along which the classes are cut; it cuts the batch too."""
+    sampled: Count | None = None
+    """Classes of a rank to compare with while training; by default all it has."""
+    scale: Positive = 1.0
+    """What features are multiplied by in front of the classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertsTable:
+    """Experts in the place of the feed-forward nets."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    num: Count
+    """Experts of a layer, of all ranks together."""
+    axis: Text = "expert"
+    """Axis of parallel.mesh along which they are cut; it cuts the batch too."""
+    top_k: Count = 1
+    """Experts that see a word."""
+    capacity_factor: Positive = 1.25
+    """Room of an expert, in even shares of a rank's words; what is above is dropped."""
+    balance: NotNegative = 0.01
+    """Weight of the loss that spreads the words over the experts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GptModel:
     """A transformer that tells the next word."""
 
@@ -79,6 +125,10 @@ class GptModel:
     """Have products and layer norms a bias."""
     tied: bool = True
     """Are the table of words and the matrix of scores one parameter."""
+    cut_words: bool = False
+    """With an axis model in parallel.mesh: cut the table of words along it, too."""
+    experts: ExpertsTable | None = None
+    """Experts in the place of the feed-forward nets; none: there is one for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,5 +146,6 @@ class FunctionModel:
 
 
 Model: TypeAlias = Annotated[
-    MlpModel | ConvnetModel | GptModel | FunctionModel, Field(discriminator="kind")
+    MlpModel | ConvnetModel | GptModel | ClassesModel | FunctionModel,
+    Field(discriminator="kind"),
 ]

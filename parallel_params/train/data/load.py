@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from parallel_params.errors import DataError
 from parallel_params.train.config.data import (
+    ClustersData,
     CsvData,
     Data,
     DigitsData,
@@ -20,6 +21,7 @@ from parallel_params.train.config.data import (
     WineData,
 )
 from parallel_params.train.data.arrays import load_npy, load_npz, make_samples
+from parallel_params.train.data.clusters import Clusters
 from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.data.digits import load_digits
 from parallel_params.train.data.mnist import load_mnist
@@ -45,6 +47,8 @@ def load_data(data: Data) -> Dataset:
         return load_wine()
     if isinstance(data, TopicsData):
         return load_topics(context=data.context)
+    if isinstance(data, ClustersData):
+        return Clusters(data)
     if isinstance(data, FunctionData):
         return _load_own(data)
     return _load_file(data)

@@ -2,6 +2,7 @@
 
 from parallel_params.train.config.job import Job
 from parallel_params.train.config.loss import Loss, SmoothedLoss, TaskLoss
+from parallel_params.train.data.clusters import Clusters
 from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.data.samples import Samples
 from parallel_params.train.data.words import Words
@@ -32,6 +33,8 @@ def make_task(job: Job, dataset: Dataset) -> Task:
             has_own_loss=not _is_plain(job.loss),
             seed=job.seed,
         )
+    if isinstance(dataset, Clusters):
+        return Classification(dataset, make_loss(job.loss, has_classes=True))
     assert isinstance(dataset, Samples), "data are words or samples"
     loss = make_loss(job.loss, has_classes=dataset.has_labels)
     if dataset.has_labels:

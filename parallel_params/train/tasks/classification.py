@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from parallel_params import nn
 from parallel_params.comm.protocol import Communicator
 from parallel_params.train import exhibits
+from parallel_params.train.data.clusters import Clusters
 from parallel_params.train.data.samples import Samples
 from parallel_params.train.losses import LossFunction
+from parallel_params.train.models.judged import LossCell
 from parallel_params.train.tasks.baselines import (
     is_small,
     least_squares,
@@ -77,11 +79,11 @@ class Classification:
         name="accuracy", is_more_better=True, meaning="share of classes found"
     )
 
-    def __init__(self, samples: Samples, loss: LossFunction) -> None:
+    def __init__(self, samples: Samples | Clusters, loss: LossFunction) -> None:
         self._samples = samples
         self.loss = loss
 
-    def words_for(self, loss: float) -> Mapping[str, float]:
+    def words_for(self, loss: float) -> dict[str, float]:
         """Leave a loss what it is."""
         return {}
 
@@ -92,14 +94,11 @@ class Classification:
         """
         samples = self._samples
 
-        def choose(
-            scores: NDArray[np.generic], _: NDArray[np.generic]
-        ) -> NDArray[np.float64]:
-            return np.asarray(np.argmax(scores, axis=1), np.float64)
-
-        chosen = judge_all(net, samples, comm, choose).astype(np.int64)
+        call = net.choose if isinstance(net, LossCell) else None
+        judge = _largest if call is None else _as_told
+        chosen = judge_all(net, samples, comm, judge, call=call).astype(np.int64)
         pictures = None
-        if samples.picture is not None:
+        if isinstance(samples, Samples) and samples.picture is not None:
             pictures = samples.test_x.reshape(-1, *samples.picture).astype(np.float32)
         return Classes(chosen, samples.test_y.astype(np.int64), pictures)
 
@@ -109,6 +108,8 @@ class Classification:
         labels = samples.train_y.astype(np.int64)
         counts = np.bincount(labels)
         found = [Baseline(name="commonest class", score=self._right(counts.argmax()))]
+        if isinstance(samples, Clusters):
+            return [*found, samples.nearest_center()]
         if not is_small(samples) or len(counts) > _MOST_CLASSES:
             return found
         x, test_x = (
@@ -123,3 +124,15 @@ class Classification:
 
     def _right(self, chosen: "NDArray[np.int64] | np.int64") -> float:
         return float(np.mean(self._samples.test_y.astype(np.int64) == chosen))
+
+
+def _largest(
+    scores: NDArray[np.generic], _: NDArray[np.generic]
+) -> NDArray[np.float64]:
+    return np.asarray(np.argmax(scores, axis=1), np.float64)
+
+
+def _as_told(
+    chosen: NDArray[np.generic], _: NDArray[np.generic]
+) -> NDArray[np.float64]:
+    return np.asarray(chosen, np.float64)

@@ -92,7 +92,7 @@ class Language:
         )
         self.loss = loss
 
-    def words_for(self, loss: float) -> Mapping[str, float]:
+    def words_for(self, loss: float) -> dict[str, float]:
         """Say a loss in bits."""
         if self._has_own_loss or not math.isfinite(loss):
             return {}

@@ -93,7 +93,7 @@ class Regression:
         self._samples = samples
         self.loss = loss
 
-    def words_for(self, loss: float) -> Mapping[str, float]:
+    def words_for(self, loss: float) -> dict[str, float]:
         """Leave a loss what it is."""
         return {}
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from parallel_params import nn
-from parallel_params.tensor import tape
 from parallel_params.tensor.random import Key, Stream
 from parallel_params.tensor.tensor import Tensor
+from parallel_params.train.tasks.pieces import looking
 
 
 def speak(
@@ -31,12 +31,12 @@ def speak(
 
     Returns:
         The words that were added.
+
+    Collective: the ranks along the axes that cells of the net are cut along.
     """
     words = list(prompt)
     draws = Stream(keys).uniform(0, num)
-    was_training = net.training
-    net.set_train(False)
-    with tape.pause():
+    with looking(net):
         for draw in draws.tolist():
             window = np.array([words[-context:]], dtype=np.int32)
             scores = net(Tensor(window)).asnumpy()[0, -1].astype(np.float64)
@@ -46,5 +46,4 @@ def speak(
             sums = np.cumsum(chances)
             word = int(np.searchsorted(sums, draw * sums[-1], side="right"))
             words.append(min(word, len(sums) - 1))
-    net.set_train(was_training)
     return words[len(prompt) :]

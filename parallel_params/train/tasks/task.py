@@ -85,7 +85,7 @@ class Task(Protocol):
         """Compute the mean loss of a grain, 0-d."""
         ...
 
-    def words_for(self, loss: float) -> Mapping[str, float]:
+    def words_for(self, loss: float) -> dict[str, float]:
         """Say a training loss in other units, by name."""
         ...
 

@@ -242,11 +242,12 @@ def test_a_cut_classifier_predicts_as_a_whole_one() -> None:
 def test_experts_drop_what_is_above_their_capacity() -> None:
     axis = Axis(make_mesh(1, 1, "expert"), "expert")
     experts = parallel.Experts(2, 3, 4, capacity_factor=1.0, axis=axis)
+    experts.set_train()
     experts.gate.weight.set_data(Tensor(np.array([[9, 0]] * 1 + [[0, 0]] * 3, "f")))
     x = Tensor(np.array([[1, 0]] * 8, np.float32))
     out, balance = experts(x)
     # All eight tokens want expert 0, which takes ceil(8 / 4).
-    assert experts.num_dropped == 6
+    assert (experts.num_choices, experts.num_dropped) == (8, 6)
     assert (out.asnumpy()[2:] == 0).all()
     assert (out.asnumpy()[:2] != 0).any()
     assert float(balance) == pytest.approx(4, rel=1e-2)

@@ -1,0 +1,124 @@
+"""From a [model] table of kind gpt to one of the transformers, if it can be built."""
+
+import math
+
+from parallel_params.errors import ConfigError
+from parallel_params.nn.parallel import Axis
+from parallel_params.train.config.models import GptModel
+from parallel_params.train.config.rules import divisors
+from parallel_params.train.data.dataset import Interface
+from parallel_params.train.models.gpt import Gpt
+from parallel_params.train.models.gpt_cut import CutGpt, CutWordsGpt
+from parallel_params.train.models.gpt_experts import ExpertsGpt
+
+
+def build_gpt(model: GptModel, interface: Interface, axis: Axis | None = None) -> Gpt:
+    """Build the transformer of a job.
+
+    Args:
+        model: its [model] table.
+        interface: of its data.
+        axis: along which it is cut; None for a whole one.
+
+    Raises:
+        ConfigError: the samples are no words, the heads do not fit the width, or the
+            axis does not divide what is cut along it.
+    """
+    if not interface.is_text:
+        problem = 'model.kind: "gpt" takes words, and the data are numbers; use "mlp"'
+        raise ConfigError([problem])
+    problems = [*_own_problems(model), *_axis_problems(model, interface, axis)]
+    if problems:
+        raise ConfigError(problems)
+    context, vocabulary = interface.sample_shape[0], interface.num_outputs
+    if axis is None:
+        return Gpt(model, context, vocabulary)
+    if model.experts is not None:
+        return ExpertsGpt(model, context, vocabulary, axis)
+    kind = CutWordsGpt if model.cut_words else CutGpt
+    return kind(model, context, vocabulary, axis)
+
+
+def describe_gpt(model: GptModel, interface: Interface) -> str:
+    """Write it in a word and its sizes: gpt 4x96, 4 heads, vocabulary 103, ..."""
+    words = f"vocabulary {interface.num_outputs}, context {interface.sample_shape[0]}"
+    experts = f", {model.experts.num} experts" if model.experts is not None else ""
+    return f"gpt {model.layers}x{model.width}, {model.heads} heads{experts}, {words}"
+
+
+def _own_problems(model: GptModel) -> list[str]:
+    kv_heads = model.kv_heads or model.heads
+    problems = []
+    if model.width % model.heads:
+        problems.append(
+            f"model.heads: {model.heads} heads cannot share a width of {model.width} "
+            "evenly"
+        )
+    if model.heads % kv_heads:
+        problems.append(
+            f"model.kv_heads: {kv_heads} cannot serve {model.heads} heads evenly"
+        )
+    if model.positions == "rotary" and model.width // model.heads % 2:
+        problems.append(
+            f'model.positions: "rotary" turns pairs, and a head has an odd width, '
+            f"{model.width // model.heads}"
+        )
+    if model.experts is not None and model.activation == "swiglu":
+        problems.append(
+            'model.activation: "swiglu" has a gate and experts have none; use "gelu", '
+            '"relu" or "silu"'
+        )
+    if model.experts is not None and model.experts.top_k > model.experts.num:
+        problems.append(
+            f"model.experts.top_k: {model.experts.top_k} of {model.experts.num} experts"
+        )
+    return problems
+
+
+def _axis_problems(
+    model: GptModel, interface: Interface, axis: Axis | None
+) -> list[str]:
+    """Say what the axis does not divide, and which meshes of as many ranks do."""
+    if axis is None:
+        if not model.cut_words:
+            return []
+        return [
+            "model.cut_words: there is no axis to cut along; say parallel.mesh = "
+            "{ data = 0, model = 2 }"
+        ]
+    lengths = _cut_lengths(model, interface)
+    wrong = {key: length for key, length in lengths.items() if length % axis.size}
+    num_ranks, name = axis.mesh.size, axis.name
+    fitting = [
+        n
+        for n in divisors(num_ranks)
+        if not any(length % n for length in lengths.values())
+    ]
+    meshes = " or ".join(
+        f"{{ data = {num_ranks // n}, {name} = {n} }}" for n in fitting[-3:]
+    )
+    sizes = divisors(math.gcd(*lengths.values()))
+    return [
+        f"{key}: {length} cannot be cut into {axis.size} equal parts along axis "
+        f"{name!r} of parallel.mesh; axes of {', '.join(map(str, sizes))} ranks work, "
+        f"on {num_ranks} ranks the meshes {meshes}"
+        for key, length in wrong.items()
+    ]
+
+
+def _cut_lengths(model: GptModel, interface: Interface) -> dict[str, int]:
+    """Return the lengths that an axis has to divide, by the key that decides each."""
+    if model.experts is not None:
+        return {"model.experts.num": model.experts.num}
+    is_gated = model.activation == "swiglu"
+    hidden = -(-8 * model.width // 24) * 8 if is_gated else 4 * model.width
+    lengths = {
+        "model.heads": model.heads,
+        "model.kv_heads": model.kv_heads or model.heads,
+        "model.hidden": model.hidden or hidden,
+    }
+    if model.kv_heads is None:
+        del lengths["model.kv_heads"]
+    if model.cut_words:
+        lengths["model.cut_words: the vocabulary"] = interface.num_outputs
+    return lengths
