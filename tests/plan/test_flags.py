@@ -1,5 +1,8 @@
 """The table of the flags (DESIGN, section 2), row by row."""
 
+import itertools
+import math
+
 import pytest
 
 from parallel_params.plan.mesh import Mesh
@@ -63,6 +66,56 @@ def test_each_row_of_the_table(
             assert plan.held(bucket, kind, rank).numel == expected
     assert bool(bucket.num_copies(Kind.GRADIENT)) == requires_grad
     assert bool(bucket.num_copies(Kind.STATE)) == requires_grad
+
+
+SHAPES = [
+    Mesh(dict(zip(("outer", "data", "model"), sizes, strict=True)))
+    for sizes in itertools.product(range(1, 9), repeat=3)
+    if math.prod(sizes) <= 8
+]
+
+
+@pytest.mark.parametrize("mesh", SHAPES, ids=repr)
+def test_the_table_holds_on_every_mesh_of_up_to_eight_ranks(mesh: Mesh) -> None:
+    for flags in itertools.product((True, False), repeat=3):
+        for level in range(4):
+            requires_grad, layerwise, is_cuttable = flags
+            (bucket,) = make(flags, mesh, level).buckets
+            plan = make(flags, mesh, level)
+            slices = mesh.sizes[2] if layerwise else 1
+            holders = mesh.size // slices
+            cut = set(("", *CUT_IN_ALL)[level].split())
+            if not requires_grad:
+                cut = {"weight"} if level == 3 else set()
+            # Ranks with one slice share its state, whatever parallel_optimizer says.
+            if not is_cuttable and not layerwise:
+                cut = set()
+            for rank in range(mesh.size):
+                group = plan.group(bucket, rank)
+                own = mesh.coordinate(rank)[2]
+                assert len(group) == holders
+                assert not layerwise or {mesh.coordinate(r)[2] for r in group} == {own}
+                for name, kind in NAMES.items():
+                    held = plan.held(bucket, kind, rank).numel
+                    if not requires_grad and kind is not Kind.WEIGHT:
+                        assert held == 0
+                    elif name in cut:
+                        assert abs(held - 512 / holders) < 1
+                    else:
+                        assert held == 512
+
+
+def test_weights_lie_once_per_node_and_state_over_the_world() -> None:
+    spec = ParamSpec("w", (256, 256), state_slots=("m", "v"))
+    held = {}
+    for level in (2, 3):
+        policy = Policy(level=Level(level), shard_threshold_bytes=0)
+        mesh = Mesh(data=8, ranks_per_node=4)
+        held[level] = make_plan([spec], mesh, policy).bytes_per_rank(0)
+    whole = 4 * 256 * 256
+    # Hybrid: a node has the weights once, so nothing is gathered between nodes in use.
+    assert (held[2].weight, held[2].state) == (whole // 4, 2 * whole // 8)
+    assert (held[3].weight, held[3].state) == (whole // 8, 2 * whole // 8)
 
 
 @pytest.mark.parametrize(("num_bytes", "is_cut"), [(65532, False), (65536, True)])

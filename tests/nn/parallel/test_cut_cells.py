@@ -68,11 +68,17 @@ def batch(step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def train(
-    comm: Communicator, mesh: Mesh, policy: Policy, num_steps: int = 2
+    comm: Communicator,
+    mesh: Mesh,
+    policy: Policy,
+    num_steps: int = 2,
+    recomputes: bool = False,
 ) -> tuple[list[float], dict[str, NDArray[np.float64]], ParameterManager]:
     """Train the net; return losses, this rank's weights, and the manager."""
     set_seed(11)
     net = Net(open_axis(comm, mesh))
+    for cell in (net.table, net.up, net.down, net.head) if recomputes else ():
+        cell.recompute()
     optimizer = optim.AdamW(net.trainable_params(), 0.01, weight_decay=0.1)
     manager = ParameterManager(net, optimizer, policy=policy, mesh=mesh, comm=comm)
     losses = []
@@ -122,6 +128,24 @@ def test_a_net_on_any_mesh_is_its_twin_on_one_rank(
 
     def body(comm: Communicator) -> tuple[list[float], float, str]:
         losses, weights, _ = train(comm, mesh, policy)
+        axis = Axis(mesh, "model", comm.rank)
+        return losses, *largest_difference(weights, twin[1], axis)
+
+    for losses, difference, name in run_threads(mesh.size, body):
+        assert np.allclose(losses, twin[0], rtol=ROUNDING, atol=0)
+        assert difference < ROUNDING, name
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_a_cut_net_that_computes_its_cells_again_is_its_twin(
+    level: int, twin: tuple[list[float], dict[str, NDArray[np.float64]]]
+) -> None:
+    # A node per rank: at level 3 weights are gathered cell by cell, twice.
+    mesh = Mesh(data=2, model=2, ranks_per_node=1)
+    policy = Policy(level=Level(level), shard_threshold_bytes=0, alignment=1)
+
+    def body(comm: Communicator) -> tuple[list[float], float, str]:
+        losses, weights, _ = train(comm, mesh, policy, recomputes=True)
         axis = Axis(mesh, "model", comm.rank)
         return losses, *largest_difference(weights, twin[1], axis)
 
