@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from parallel_params.plan import encode
+from parallel_params.train.axis_traffic import rehearse_axis
 from parallel_params.train.build import build, check_world, job_plan
 from parallel_params.train.config import load_job
 from parallel_params.train.data.load import load_data
@@ -47,4 +48,8 @@ def describe_plan(
         return plan.explain(explain)
     if is_json:
         return json.dumps({"digest": plan.digest, **encode(plan)}, indent=2)
-    return plan.describe()
+    page = plan.describe()
+    if wanted.outer.every is None:
+        sent = rehearse_axis(wanted, load_data(wanted.data), plan.mesh)
+        page += "" if sent is None else f"\n{sent.describe()}"
+    return page

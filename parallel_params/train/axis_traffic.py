@@ -1,0 +1,96 @@
+"""What the cells of a job send along an axis in one step, before anything is sent.
+
+One grain is rehearsed on one rank: shapes decide what is sent, and the same code that
+will send it is run. That makes this rank's weights and one grain's activations.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from parallel_params.nn.parallel.rehearsal import rehearse
+from parallel_params.plan.grains import resolve_grains
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.text import format_bytes, plural
+from parallel_params.tensor.grad import value_and_grad
+from parallel_params.tensor.tensor import Tensor
+from parallel_params.train.build import build
+from parallel_params.train.config.job import Job
+from parallel_params.train.data.batches import Batches
+from parallel_params.train.data.dataset import Dataset
+from parallel_params.train.data.sampler import Share
+from parallel_params.train.meshes import cut_axis_of
+from parallel_params.train.models.judged import LossCell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisTraffic:
+    """What one rank sends along an axis in a step, by kind of collective.
+
+    Attributes:
+        axis: its name.
+        num_ranks: along it.
+        calls: number of collectives.
+        bytes_sent: by this rank, by the closed formula of each kind.
+    """
+
+    axis: str
+    num_ranks: int
+    calls: Counter[str]
+    bytes_sent: Counter[str]
+
+    def describe(self) -> str:
+        """Write it as lines for a person."""
+        lines = [
+            f"along axis {self.axis!r}, {plural(self.num_ranks, 'rank')}, a rank sends "
+            "in a step, with the 8 bytes that go before each collective"
+        ]
+        lines += [
+            f"  {kind:<12} {number:>6} {format_bytes(self.bytes_sent[kind]):>12}"
+            for kind, number in self.calls.items()
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def rehearse_axis(
+    job: Job, dataset: Dataset, mesh: Mesh, rank: int = 0
+) -> AxisTraffic | None:
+    """Rehearse a step of a job as one rank; None if nothing is cut along an axis.
+
+    Args:
+        job: what would be trained.
+        dataset: what it learns from.
+        mesh: of the world.
+        rank: of it.
+    """
+    name = cut_axis_of(job, mesh)
+    if name is None or mesh.group_size((name,)) == 1:
+        return None
+    axis, ledger = rehearse(mesh, name, rank)
+    trainee = build(job, dataset, axis)
+    net = trainee.net
+    share = Share(index=mesh.share_index(rank), count=mesh.num_shares)
+    x, y = Batches(job, dataset, share).at(0)
+    num_grains = resolve_grains(mesh, trainee.policy) // mesh.num_shares
+    grain = len(x) // num_grains
+    first, answers = Tensor(x[:grain]), Tensor(y[:grain])
+    net.set_train(True)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        if isinstance(net, LossCell):
+            return net.loss(x, y)
+        return trainee.task.loss(net(x), y)
+
+    # Zeros in the place of what others would have sent: the values mean nothing.
+    with np.errstate(all="ignore"), axis.guard():
+        value_and_grad(loss, None, net.trainable_params())(first, answers)
+    times = num_grains * job.train.accumulate
+    return AxisTraffic(
+        axis=name,
+        num_ranks=axis.size,
+        calls=Counter({kind: times * num for kind, num in ledger.calls.items()}),
+        bytes_sent=Counter(
+            {kind: times * num for kind, num in ledger.bytes_sent.items()}
+        ),
+    )
