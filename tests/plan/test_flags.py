@@ -80,8 +80,8 @@ def test_the_table_holds_on_every_mesh_of_up_to_eight_ranks(mesh: Mesh) -> None:
     for flags in itertools.product((True, False), repeat=3):
         for level in range(4):
             requires_grad, layerwise, is_cuttable = flags
-            (bucket,) = make(flags, mesh, level).buckets
-            plan = make(flags, mesh, level)
+            plan = make((requires_grad, layerwise, is_cuttable), mesh, level)
+            (bucket,) = plan.buckets
             slices = mesh.sizes[2] if layerwise else 1
             holders = mesh.size // slices
             cut = set(("", *CUT_IN_ALL)[level].split())

@@ -80,10 +80,7 @@ class HeadParallelAttention(AxisCell):
             axis.part_of(number, f"HeadParallelAttention: {what}")
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
         self.is_causal, self.rotary, self.rotary_base = is_causal, rotary, rotary_base
-        if rotary and self.head_dim % 2:
-            raise ValueError(
-                f"rotary needs an even width of heads, not {self.head_dim}"
-            )
+        _check_rotary(rotary, self.head_dim)
         settings = _Settings(
             has_bias=has_bias, dtype=dtype, axis=axis, sequence_dim=sequence_dim
         )
@@ -147,6 +144,11 @@ class HeadParallelAttention(AxisCell):
         heads = x.reshape(batch, positions, width // self.head_dim, self.head_dim)
         split: Tensor = heads.swapaxes(1, 2)
         return split
+
+
+def _check_rotary(rotary: bool, head_dim: int) -> None:
+    if rotary and head_dim % 2:
+        raise ValueError(f"rotary needs an even width of heads, not {head_dim}")
 
 
 def _head_dim(embed_dim: int, num_heads: int, num_kv_heads: int) -> int:
