@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranked import OnRanks, assert_on_all_ranks
 
 from parallel_params.comm.local import run_threads
-from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import ConfigError, ParallelParamsError, PlanError
+from parallel_params.errors import ConfigError, PlanError
 from parallel_params.plan import codec
 from parallel_params.train.build import check_world, job_plan
 from parallel_params.train.config import Job, load_job
@@ -259,28 +257,6 @@ def test_a_head_that_fits_no_rank_alone_is_refused_with_the_numbers() -> None:
     with pytest.raises(PlanError, match=r"rank 0 would hold 97.7 MiB, but .*32.0 MiB"):
         job_plan(job, 1)
     assert job_plan(job, 4).bytes_per_rank(0).total < 32 << 20
-
-
-@pytest.mark.mpi
-def test_all_ranks_refuse_the_same_way(on_ranks: OnRanks) -> None:
-    def body(comm: Communicator) -> None:
-        along = "parallel.mesh={data=1, model=0}"
-        wrong = [
-            gpt("parallel.mesh={data=7, model=2}"),
-            gpt("parallel.mesh={data=0, model=1}", "parallel.layerwise_axis=tensor"),
-            gpt(along, f"model.hidden={comm.size + 1}", "parallel.grains=1"),
-        ]
-        for job in wrong if comm.size > 1 else wrong[:-1]:
-            told = ""
-            try:
-                train(job, comm, Console(stream=io.StringIO()))
-            except ParallelParamsError as error:
-                told = str(error)
-            everybody = set(comm.all_gather_bytes(told.encode()))
-            is_right = bool(told) and len(everybody) == 1
-            assert_on_all_ranks(comm, is_right, f"told {everybody}")
-
-    on_ranks(body)
 
 
 def test_a_mesh_survives_being_written() -> None:
