@@ -6,7 +6,9 @@ hand under `mpirun -n 3 python -m pytest --with-mpi`, `child.py` is at work inst
 """
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,10 +60,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
     from parallel_params.comm import mpi
 
+    _separate_temporary_folders(config)
     child = Child(mpi.world(environ=os.environ), config.getoption("--world-folder"))
     config.pluginmanager.register(child, _CHILD)
     if child.comm.rank != 0:
         mute_terminal(config)
+
+
+def _separate_temporary_folders(config: pytest.Config) -> None:
+    """Give this rank a root of its own for `tmp_path`.
+
+    pytest numbers and tidies folders below one root; ranks that start and end at the
+    same moment find each other's half made or half removed.
+    """
+    root = tempfile.mkdtemp(prefix="pytest-rank-")
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = root
+    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
