@@ -102,10 +102,17 @@ class Draft:
         self._finish_or_clean(error)
 
     def copy_values(self) -> int:
-        """Take copies of this rank's values, so that they may change; return bytes."""
-        self._parts = tuple(
-            part._replace(values=part.values.copy()) for part in self._parts
-        )
+        """Take copies of this rank's values, so that they may change; return bytes.
+
+        Too little memory for them is told by `commit`, to all ranks.
+        """
+        try:
+            self._parts = tuple(
+                part._replace(values=part.values.copy()) for part in self._parts
+            )
+        except MemoryError as raised:
+            self._error = named(raised, self._aside)
+            return 0
         return self.num_bytes
 
     def write(self) -> None:
@@ -113,6 +120,8 @@ class Draft:
 
         What goes wrong is told by `commit`, to all ranks.
         """
+        if self._error is not None:
+            return
         try:
             self._written = self._writer.write(self._files, self._aside, self._parts)
         except Exception as raised:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import list_checkpoints
 from parallel_params.checkpoint.manifest import BLOCK_BYTES, Key
 from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.saving import Draft
 from parallel_params.checkpoint.tensors import saved_by, tensors_of
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import CheckpointError, CheckpointMismatch
+from parallel_params.errors import CheckpointError, CheckpointMismatch, RankFailed
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.guards import LossScale
@@ -154,6 +156,38 @@ def test_an_asynchronous_save_is_of_one_step_and_commits_on_all_ranks(
 
     for found, expected in run_threads(2, body):
         assert found == expected
+
+
+class NoRoom(np.ndarray):
+    """An array that there is no memory to copy."""
+
+    def copy(self, order: object = "C") -> "NoRoom":
+        """Find no memory."""
+        raise MemoryError("Unable to allocate")
+
+
+def test_a_rank_without_memory_for_the_copy_tells_all_ranks(tmp_path: Path) -> None:
+    def body(comm: Communicator) -> None:
+        manager = tiny(comm, level=2)
+        keeper = pp.Checkpointer(tmp_path, asynchronous=True)
+        begin = manager.begin_save
+
+        def begin_short_of_memory(*args: Any, **options: Any) -> Draft:
+            draft = begin(*args, **options)
+            draft._parts = tuple(
+                part._replace(values=part.values.view(NoRoom)) for part in draft._parts
+            )
+            return draft
+
+        if comm.rank == 1:
+            manager.begin_save = begin_short_of_memory  # type: ignore[method-assign]  # the disturbance
+        keeper.save(manager)
+        with pytest.raises(RankFailed, match="rank 1 .* MemoryError: Unable to alloc"):
+            keeper.finish(comm)
+        comm.barrier()
+        assert list_checkpoints(tmp_path) == []
+
+    run_threads(2, body)
 
 
 def test_counts_scale_rates_and_random_numbers_go_on(tmp_path: Path) -> None:
