@@ -182,7 +182,7 @@ def test_a_rank_without_memory_for_the_copy_tells_all_ranks(tmp_path: Path) -> N
         if comm.rank == 1:
             manager.begin_save = begin_short_of_memory  # type: ignore[method-assign]  # the disturbance
         keeper.save(manager)
-        with pytest.raises(RankFailed, match="rank 1 .* MemoryError: Unable to alloc"):
+        with pytest.raises(RankFailed, match=r"rank 1 .* MemoryError: Unable to alloc"):
             keeper.finish(comm)
         comm.barrier()
         assert list_checkpoints(tmp_path) == []

@@ -71,6 +71,7 @@ OTHER_SPEC = {
     "dtype": "float64",
     "requires_grad": False,
     "layerwise_parallel": True,
+    "slice_dim": 0,
     "parallel_optimizer": False,
     "comm_fusion": 2,
     "structure": "element",
