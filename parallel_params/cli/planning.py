@@ -1,4 +1,7 @@
-"""The verb `plan` as text. No world is started, no weight is made."""
+"""The verb `plan` as text. No world is started.
+
+Weights are made only for a mesh with a model axis, to rehearse what cells send along it.
+"""
 
 import json
 from collections.abc import Sequence
