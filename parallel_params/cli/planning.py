@@ -1,6 +1,6 @@
 """The verb `plan` as text. No world is started.
 
-Weights are made only for a mesh with a model axis, to rehearse what cells send along it.
+Weights are made only for a mesh with a model axis: what cells send is rehearsed.
 """
 
 import json
