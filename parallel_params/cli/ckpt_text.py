@@ -117,9 +117,8 @@ def verify(path: Path) -> tuple[list[str], bool]:
     """Compare every hash of one checkpoint, or of all in a folder."""
     paths = [path]
     if not is_checkpoint(path):
-        paths = [found.path for found in list_checkpoints(path)]
-    if not paths:
-        raise CheckpointError(f"{path} has no checkpoint in it")
+        # Without any, the newest is asked for: that says what is wrong.
+        paths = [each.path for each in list_checkpoints(path)] or [find_newest(path)]
     lines, is_whole = [], True
     for each in paths:
         line, is_good = _verify_one(each)

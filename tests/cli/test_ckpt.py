@@ -174,6 +174,13 @@ def test_all_verbs_work_on_shards(tmp_path: Path) -> None:
     assert sorted(path.name for path in kept.iterdir()) == ["latest", "step-000004"]
 
 
+def test_verify_tells_an_absent_folder_from_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere is not there: expected"):
+        say("verify", tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="has no checkpoint in it: expected"):
+        say("verify", tmp_path)
+
+
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     for words in (
         ("ls", tmp_path / "nowhere"),
