@@ -31,6 +31,16 @@ class Pending(Protocol):
         ...
 
 
+class _Done:
+    """A `Pending` of what is complete."""
+
+    def wait(self) -> None:
+        """See `Pending.wait`."""
+
+
+DONE: Pending = _Done()
+
+
 class SharedMemory(Protocol):
     """Memory of the ranks of one machine, a part from each, which all read and write.
 

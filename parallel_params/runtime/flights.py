@@ -14,16 +14,6 @@ from parallel_params.plan.memory import NUM_FLIGHTS
 from parallel_params.tensor.tape import Array
 
 
-class _Done:
-    """A `Pending` of what has been waited for."""
-
-    def wait(self) -> None:
-        """See `Pending.wait`."""
-
-
-DONE: Pending = _Done()
-
-
 class Flight:
     """One message at a time, and the memory that it uses.
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parallel_params.comm.protocol import Communicator, Pending
-from parallel_params.runtime.flights import DONE, Flight, Flights
+from parallel_params.comm.protocol import DONE, Communicator, Pending
+from parallel_params.runtime.flights import Flight, Flights
 from parallel_params.runtime.role import Role
 from parallel_params.runtime.summing import Fault, RowSum, Scratch
 from parallel_params.tensor.tape import Array

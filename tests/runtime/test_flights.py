@@ -11,13 +11,13 @@ from small_nets import adamw, global_batch, loss_of, make_net, share_of
 
 from parallel_params import optim
 from parallel_params.comm.local import run_threads
-from parallel_params.comm.protocol import Communicator
+from parallel_params.comm.protocol import DONE, Communicator
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.memory import NUM_FLIGHTS
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Level, Policy
-from parallel_params.runtime.flights import DONE, Flights
+from parallel_params.runtime.flights import Flights
 from parallel_params.tensor.tensor import Tensor
 
 # A mean of equal numbers over three ranks; another bucket's numbers are far off.

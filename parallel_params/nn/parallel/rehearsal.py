@@ -12,6 +12,7 @@ import numpy as np
 
 from parallel_params.comm.ledger import Ledger
 from parallel_params.comm.protocol import (
+    DONE,
     EXIT_UNCAUGHT,
     Buffer,
     Communicator,
@@ -41,13 +42,6 @@ def rehearse(mesh: Mesh, name: str, rank: int = 0) -> tuple[Axis, Ledger]:
     return Axis(mesh, name, rank, ledger), ledger
 
 
-class _Done:
-    """What was complete at once."""
-
-    def wait(self) -> None:
-        """Return."""
-
-
 class _Alone:
     """A rank whose group says what it says itself, or zeros; see `Communicator`.
 
@@ -73,7 +67,7 @@ class _Alone:
     def start_all_gather(self, buffer: Buffer, counts: Sequence[int]) -> Pending:
         """Do it at once."""
         self.all_gather(buffer, counts)
-        return _Done()
+        return DONE
 
     def all_to_all(
         self,
@@ -97,7 +91,7 @@ class _Alone:
     ) -> Pending:
         """Do it at once."""
         self.all_to_all(send, send_counts, recv, recv_counts)
-        return _Done()
+        return DONE
 
     def barrier(self) -> None:
         """Wait for nobody."""
