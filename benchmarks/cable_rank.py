@@ -3,11 +3,14 @@
 Every way moves the gradients of an MLP and makes the new weights known to all ranks:
 `update` is this package's step on gradients that are there already, without momentum so
 that there is next to no arithmetic; `step` computes them, with AdamW; Allreduce is the
-MPI's own, of one flat buffer in place. Prints JSON on rank 0.
+MPI's own, of one flat buffer in place, alone and with the same update behind it;
+sockets are plain ones that carry the same bytes both ways at once. Prints JSON.
 """
 
 import json
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -102,6 +105,59 @@ def time_way(
     )
 
 
+def open_socket(comm: Communicator) -> socket.socket | None:
+    """Connect the first ranks of both hosts; None on all others.
+
+    Collective: all ranks.
+    """
+    listener = None
+    if comm.rank == 0:
+        own = socket.gethostbyname(socket.gethostname())
+        listener = socket.create_server((own, 0))
+    told = json.dumps(listener.getsockname() if listener else None).encode()
+    address = json.loads(comm.all_gather_bytes(told)[0])
+    hosts = comm.all_gather_bytes(socket.gethostname().encode())
+    second = next(rank for rank, host in enumerate(hosts) if host != hosts[0])
+    if listener is not None:
+        with listener:
+            return listener.accept()[0]
+    return socket.create_connection(address) if comm.rank == second else None
+
+
+def swap(end: socket.socket | None, buffer: memoryview, received: memoryview) -> None:
+    """Send a buffer and receive as many bytes at once."""
+    if end is None:
+        return
+    sender = threading.Thread(target=end.sendall, args=(buffer,))
+    sender.start()
+    num_received = 0
+    while num_received < len(received):
+        num_received += end.recv_into(received[num_received:])
+    sender.join()
+
+
+def time_others(comm: Communicator, num_elements: int, rounds: int) -> list[Way]:
+    """Time plain sockets and the MPI's own sum.
+
+    Collective: all ranks.
+    """
+    buffer, weight = np.zeros((2, num_elements), np.float32)
+    end = open_socket(comm)
+    own, other = memoryview(buffer.view("u1")), memoryview(weight.view("u1"))
+
+    def all_reduce_and_update() -> None:
+        comm.all_reduce(buffer)
+        np.multiply(buffer, np.float32(1e-6), buffer)
+        np.subtract(weight, buffer, weight)
+
+    calls: dict[str, Callable[[], object]] = {
+        "Allreduce": lambda: comm.all_reduce(buffer),
+        "Allreduce, update": all_reduce_and_update,
+        "sockets": lambda: swap(end, own, other),
+    }
+    return [time_way(comm, name, call, rounds, 0) for name, call in calls.items()]
+
+
 def time_ours(
     comm: Communicator, level: int, widths: tuple[int, ...], batch: int, rounds: int
 ) -> list[Way]:
@@ -112,16 +168,18 @@ def time_ours(
     ways = []
     policy = pp.Policy(level=pp.Level(level))
     net = make_net(widths)
-    ones = {p.name: np.ones(p.shape, np.float32) for p in net.trainable_params()}
+    x = np.ones((batch, widths[0]), np.float32)
+    y = np.zeros(batch, np.int64)
     sgd = optim.SGD(net.trainable_params(), 1e-6)
     with pp.ParameterManager(net, sgd, policy=policy, comm=comm) as manager:
         due = announced_bytes(manager.plan)
         if level < 3:
-            call = lambda: manager.update(ones)  # noqa: E731 - called many times
+            loss = lambda x, y: 0 * ops.cross_entropy(net(x), y)  # noqa: E731
+            # Where the arenas have them: an Allreduce in place copies none either.
+            _, zeros = manager.value_and_grad(loss, x, y)
+            call = lambda: manager.update(zeros)  # noqa: E731 - called many times
             ways.append(time_way(comm, f"update, level {level}", call, rounds, due))
     net = make_net(widths)
-    x = np.ones((batch, widths[0]), np.float32)
-    y = np.zeros(batch, np.int64)
     adamw = optim.AdamW(net.trainable_params(), 1e-6)
     with pp.ParameterManager(net, adamw, policy=policy, comm=comm) as manager:
         due = announced_bytes(manager.plan)
@@ -138,8 +196,7 @@ def main() -> None:
     batch, rounds = int(sys.argv[2]), int(sys.argv[3])
     comm = pp.init()
     num_elements = sum(a * b + b for a, b in pairwise(widths))
-    buffer = np.zeros(num_elements, np.float32)
-    ways = [time_way(comm, "Allreduce", lambda: comm.all_reduce(buffer), rounds, 0)]
+    ways = time_others(comm, num_elements, rounds)
     for level in range(4):
         ways += time_ours(comm, level, widths, batch, rounds)
     if comm.rank == 0:

@@ -14,6 +14,21 @@ from parallel_params.comm.protocol import Buffer, Rank
 
 _SEGMENT_TAG = 1
 
+PIECE_BYTES = 1 << 20
+
+
+# Note [pieces]
+# MPICH's UCX moves a large message over TCP after a handshake, which queues behind the
+# data of the message before: with two of 4 MB under way each way a cable of 1 Gbit/s
+# stood still for a third of the time. Pieces of 1 MiB, all started at once, keep it as
+# full as plain sockets do. Open MPI has no such trouble, and moves messages of two
+# ranks that are not one collective in one direction at a time, see below.
+def piece_count(max_count: int, item_bytes: int) -> int:
+    """Return how many items a message may carry that others follow."""
+    if library().name == "Open MPI":
+        return max_count
+    return min(max_count, PIECE_BYTES // item_bytes)
+
 
 # Note [equal addresses]
 # Open MPI, where it does not wait, takes one address to send from and to receive at for
@@ -48,9 +63,10 @@ class MPIPending:
 
 # Note [large segments]
 # Only the two ranks of a segment know that it is large, so no decision here may depend
-# on more than one segment: those above the limit go by messages of their own. What is
-# left fits into one call when it lies densely. Several exchanges may be under way: MPI
-# keeps the order of messages between two ranks, which start them in the same order.
+# on more than one segment: those above the limit go by messages of their own, piece by
+# piece. What is left fits into one call when it lies densely. Several exchanges may be
+# under way: MPI keeps the order of messages between two ranks, which start them in the
+# same order.
 class Exchange:
     """The pieces of one `all_to_all`."""
 
@@ -65,9 +81,9 @@ class Exchange:
         max_count: int,
     ) -> None:
         self._comm = comm
-        self._max_count = max_count
-        self._limit = max_count // comm.Get_size()
         sent, per_element = as_units(send)
+        self._piece = piece_count(max_count, sent.itemsize)
+        self._limit = min(self._piece, max_count // comm.Get_size())
         self._received, _ = as_units(recv)
         send_sizes = [count * per_element for count in send_counts]
         self._recv_sizes = [count * per_element for count in recv_counts]
@@ -103,10 +119,10 @@ class Exchange:
     ) -> list[MPI.Request]:
         starts = offsets_of(sizes)
         return [
-            start(units[first : min(first + self._max_count, end)], rank, _SEGMENT_TAG)
+            start(units[first : min(first + self._piece, end)], rank, _SEGMENT_TAG)
             for rank, end in enumerate(starts[1:])
             if sizes[rank] > self._limit
-            for first in range(starts[rank], end, self._max_count)
+            for first in range(starts[rank], end, self._piece)
         ]
 
     def _spread(self) -> None:
@@ -128,8 +144,15 @@ def start_all_gather(
     if starts[-1] <= max_count and library().name == "Open MPI":
         return _start_gather_by_exchange(comm, units, sizes, starts)
     if starts[-1] <= max_count:
-        received = [units, (sizes, starts[:-1])]
-        return MPIPending([comm.Iallgatherv(MPI.IN_PLACE, received)])
+        piece = piece_count(max_count, units.itemsize)
+        return MPIPending(
+            [
+                comm.Iallgatherv(
+                    MPI.IN_PLACE, [units, _piece(sizes, starts, first, piece)]
+                )
+                for first in range(0, max(1, *sizes), piece)
+            ]
+        )
     return MPIPending(
         [
             comm.Ibcast(units[first : min(first + max_count, end)], rank)
@@ -137,6 +160,17 @@ def start_all_gather(
             for first in range(starts[rank], end, max_count)
         ]
     )
+
+
+def _piece(
+    sizes: Sequence[int], starts: Sequence[int], first: int, piece: int
+) -> tuple[list[int], list[int]]:
+    """Return how much of every rank's part is in a piece of it, and where that lies."""
+    counts = [max(0, min(size - first, piece)) for size in sizes]
+    places = [
+        start + min(first, size) for start, size in zip(starts, sizes, strict=False)
+    ]
+    return counts, places
 
 
 # Note [Open MPI's Iallgatherv]

@@ -44,10 +44,12 @@ def fill_views(
 ) -> None:
     """Write the gradients of an arena into its views; what is absent counts as zero."""
     for extent, view in zip(arena.bucket.extents, views, strict=True):
-        if extent.name not in gradients:
+        gradient = gradients.get(extent.name)
+        if gradient is None:
             view.fill(0)
-        elif gradients[extent.name] is not view:
-            np.copyto(view, gradients[extent.name], casting="same_kind")
+        elif gradient.__array_interface__ != view.__array_interface__:
+            # Else it is there: `value_and_grad` hands out views of the arenas.
+            np.copyto(view, gradient, casting="same_kind")
 
 
 def _check(name: str, gradient: Array, parameter: Parameter) -> None:

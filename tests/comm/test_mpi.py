@@ -94,6 +94,34 @@ def test_long_segments_travel_beside_short_ones(
     narrow.close()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex128"])
+def test_long_messages_travel_in_pieces(
+    world: Communicator, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parallel_params.comm import mpi, mpi_messages
+
+    monkeypatch.setattr(mpi_messages, "PIECE_BYTES", 32)
+    comm = mpi.world(environ=os.environ)
+    rank, others = comm.rank, range(comm.size)
+    counts = [41 + 3 * each if each % 2 == 0 else each for each in others]
+    parts = [values(each, counts[each]).astype(dtype) for each in others]
+    buffer = np.concatenate([p if r == rank else 0 * p for r, p in enumerate(parts)])
+    sent = np.concatenate([values(10 * rank + r, counts[r]) for r in others])
+    got = np.zeros(counts[rank] * comm.size, dtype)
+    own = [counts[rank]] * comm.size
+    pending = [
+        comm.start_all_gather(buffer, counts),
+        comm.start_all_to_all(sent.astype(dtype), counts, got, own),
+    ]
+    for each in reversed(pending):
+        each.wait()
+    want = np.concatenate([values(10 * r + rank, counts[rank]) for r in others])
+    is_right = bool((got == want.astype(dtype)).all())
+    is_right &= bool((buffer == np.concatenate(parts)).all())
+    assert_on_all_ranks(comm, is_right, f"{got}, {buffer}")
+    comm.close()
+
+
 def test_long_sums_are_scattered_in_parts(narrow: Communicator) -> None:
     counts = [2 * SMALL + 3 * rank for rank in range(narrow.size)]
     starts = offsets_of(counts)

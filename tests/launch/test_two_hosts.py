@@ -146,7 +146,7 @@ def test_the_benchmark_of_the_cable_compares_every_way() -> None:
     skip_without_way(done.stderr)
     assert done.returncode == 0, done.stderr
     rows = [row.split("  ")[0] for row in done.stdout.splitlines()[3:]]
-    assert rows == ["Allreduce"] + [
+    assert rows == ["Allreduce", "Allreduce, update", "sockets"] + [
         f"{what}, level {level}"
         for level in range(4)
         for what in ("update", "step")
