@@ -31,6 +31,8 @@ from parallel_params.plan.interval import Interval
 END_S = 30.0
 START_S = 2.0
 """About how long a run takes to its first step; some kills come before that."""
+# Stacks on SIGABRT, which Open MPI would take for itself.
+_TELLING = {"PYTHONFAULTHANDLER": "1", "OMPI_MCA_opal_signal": "11"}
 CLEANED = {
     "disk": "removed what an interrupted save left",
     "memory": "removed shared memory that killed worlds left",
@@ -50,6 +52,25 @@ def children_of(pid: int) -> list[int]:
         found += below
         todo += below
     return found
+
+
+def stacks_of(pids: list[int]) -> str:
+    """Let processes that hang write where they are, and end; say what each waits for.
+
+    Python writes its stacks to what the process takes for standard error.
+    """
+    lines = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            place = Path(f"/proc/{pid}")
+            words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            waits = (place / "wchan").read_text()
+            lines.append(f"{pid} waits in {waits or 'nothing'}: {words}\n")
+    for pid in reversed(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGABRT)
+            time.sleep(1)
+    return "".join(lines)
 
 
 def hashes_of(path: Path) -> list[tuple[str, str, str]]:
@@ -153,6 +174,7 @@ class Kills:
                 cwd=self.folder.parent,
                 stdout=said,
                 stderr=said,
+                env=os.environ | _TELLING,
             ) as run,
         ):
             try:
@@ -176,7 +198,9 @@ class Kills:
         end = time.monotonic() + seconds
         while not is_there():
             assert run.poll() is None, f"ended with {run.returncode}: {self._said()}"
-            assert time.monotonic() < end, f"no checkpoint was saved: {self._said()}"
+            if time.monotonic() > end:
+                below = stacks_of([run.pid, *children_of(run.pid)])
+                raise AssertionError(f"no checkpoint was saved: {below}{self._said()}")
             time.sleep(0.01)
 
     def _kill(self, launcher: int, below: list[int]) -> str:

@@ -3,6 +3,7 @@
 Source: Collet, xxHash; XXH3, 128 bits.
 """
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 Bytes: TypeAlias = bytes | memoryview
@@ -13,3 +14,13 @@ def hash_of(data: Bytes) -> str:
     import xxhash
 
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def hash_of_pieces(pieces: Iterable[Bytes]) -> str:
+    """Return the hash of the bytes that pieces make one behind the other."""
+    import xxhash
+
+    state = xxhash.xxh3_128()
+    for piece in pieces:
+        state.update(piece)
+    return state.hexdigest()

@@ -14,16 +14,16 @@ from typing import NoReturn
 
 import numpy as np
 
-from parallel_params.checkpoint.hashes import hash_of
+from parallel_params.checkpoint.hashes import hash_of, hash_of_pieces
 from parallel_params.checkpoint.header import MAX_HEADER_BYTES
 from parallel_params.checkpoint.manifest import (
-    BLOCK_BYTES,
     Block,
     Manifest,
     Stored,
     StoredFile,
 )
 from parallel_params.checkpoint.manifest_codec import decode
+from parallel_params.comm.pages import zeros_in_pages
 from parallel_params.errors import CheckpointDamaged, CheckpointError
 from parallel_params.plan.interval import Interval
 from parallel_params.plan.spec import ITEM_BYTES
@@ -32,6 +32,8 @@ from parallel_params.tensor.tape import Array
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20
+_PIECE_BYTES = 256 << 10
+"""What is read at once to be hashed: it is still in the processor's cache then."""
 MAX_OPEN_FILES = 64
 """A process may have few hundred open; checkpoints of many ranks have more files."""
 
@@ -131,16 +133,15 @@ class Reader:
         Raises:
             CheckpointDamaged: naming the file and the tensor.
         """
-        item_bytes, num_bytes = ITEM_BYTES[stored.dtype], 0
-        buffer = memoryview(bytearray(min(BLOCK_BYTES, stored.num_bytes)))
+        num_bytes = 0
+        size = min(_PIECE_BYTES, stored.num_bytes)
+        buffer = zeros_in_pages(size, np.uint8).data
         for block in blocks_of(stored, interval):
-            data = buffer[: block.interval.numel * item_bytes]
-            self._read(block, 0, data, stored)
-            if hash_of(data) != block.hash:
+            if hash_of_pieces(self._pieces(block, stored, buffer)) != block.hash:
                 self._refuse(
                     block, stored, f"elements {block.interval} are not those saved"
                 )
-            num_bytes += len(data)
+            num_bytes += block.interval.numel * ITEM_BYTES[stored.dtype]
         return num_bytes
 
     def read(self, stored: Stored, interval: Interval, out: Array) -> None:
@@ -199,6 +200,16 @@ class Reader:
                     f"{path} has {num_bytes} bytes and was saved with {file.num_bytes}"
                 )
         return self._opened[index]
+
+    def _pieces(
+        self, block: Block, stored: Stored, buffer: memoryview
+    ) -> Iterator[memoryview]:
+        """Yield the bytes of a block, piece by piece in the same buffer."""
+        num_bytes = block.interval.numel * ITEM_BYTES[stored.dtype]
+        for start in range(0, num_bytes, max(1, len(buffer))):
+            piece = buffer[: num_bytes - start]
+            self._read(block, start, piece, stored)
+            yield piece
 
     def _read(
         self, block: Block, skipped: int, out: memoryview, stored: Stored

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parallel_params.comm.pages import reserve
+from parallel_params.comm.pages import reserve, zeros_in_pages
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.rule import state_dtype
 from parallel_params.plan.bucket import Extent
@@ -145,7 +145,7 @@ class Arena:
         if role.is_gathered:
             pages: Array = reserve(self.bucket.weight_bytes).view(self.dtype)
             return pages
-        return np.empty(self.bucket.numel, self.dtype)
+        return zeros_in_pages(self.bucket.numel, self.dtype)
 
     def _make_gradients(self, node: NodeMemory, num_grains: int) -> None:
         role, numel = self.role, self.bucket.numel
@@ -177,7 +177,8 @@ class Arena:
     def _make_state(self) -> None:
         bucket, dtype = self.bucket, state_dtype(self.dtype)
         self.state: dict[str, Array] = {
-            slot: np.zeros(self.updated.numel, dtype) for slot in bucket.state_slots
+            slot: zeros_in_pages(self.updated.numel, dtype)
+            for slot in bucket.state_slots
         }
         self.extra_state: dict[str, dict[str, Array]] = {}
         for extent in bucket.extents:
