@@ -17,7 +17,7 @@ from parallel_params import optim
 from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.hashes import hash_of
-from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.reading import _PIECE_BYTES, Reader
 from parallel_params.checkpoint.strict_json import canonical
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
@@ -93,6 +93,24 @@ def test_a_flipped_bit_is_found_and_its_tensor_named(saved: Path, name: str) -> 
     (saved / name).write_bytes(data)
 
     refused(saved, CheckpointDamaged, name, "'first'")
+
+
+@pytest.mark.parametrize("place", [0, _PIECE_BYTES - 1, _PIECE_BYTES, -1])
+def test_a_flipped_bit_is_found_in_every_piece_of_a_block(
+    tmp_path: Path, place: int
+) -> None:
+    """Pieces are what is read at once to be hashed; the last one is shorter."""
+    numel = _PIECE_BYTES // 2 + 3
+    comm = run_threads(1, lambda comm: comm)[0]
+    manager_of(comm, weight("w", numel)).save(tmp_path / "saved")
+    stored = next(s for s in Reader.open(tmp_path / "saved").manifest.weights)
+    path = tmp_path / "saved" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    first, last = stored.blocks[0].offset, stored.blocks[-1].offset + 4 * numel
+    data[(last if place < 0 else first) + place] ^= 1
+    path.write_bytes(data)
+    with Reader.open(tmp_path / "saved") as reader, pytest.raises(CheckpointDamaged):
+        reader.array(stored)
 
 
 def test_a_flipped_bit_in_the_head_or_the_manifest_is_found(saved: Path) -> None:

@@ -14,6 +14,7 @@ from parallel_params.comm.pages import (
     in_pages,
     reserve,
     resident_bytes,
+    zeros_in_pages,
 )
 
 linux_only = pytest.mark.skipif(
@@ -31,6 +32,16 @@ def test_reserved_bytes_are_zeros_from_the_start_of_a_page(num_bytes: int) -> No
     assert memory.flags.writeable
     assert not memory.any()
     assert num_bytes == 0 or memory.ctypes.data % PAGE_BYTES == 0
+
+
+@given(numel=st.integers(0, 3 * PAGE_BYTES), dtype=st.sampled_from(["f2", "f4", "f8"]))
+def test_zeros_of_any_type_begin_on_a_page(numel: int, dtype: str) -> None:
+    memory = zeros_in_pages(numel, dtype)
+    assert memory.shape == (numel,)
+    assert memory.dtype == np.dtype(dtype)
+    assert memory.flags.writeable
+    assert not memory.any()
+    assert numel == 0 or memory.ctypes.data % PAGE_BYTES == 0
 
 
 @linux_only
