@@ -6,7 +6,7 @@ it is 8 x 128 rows; optimizers move 10 million elements, which no cache holds.
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from benchmarks.measure import blas_variables, environment, interleave
 from benchmarks.models import HEADS, LENGTH, WIDTH, WORDS
 from parallel_params.optim.rules.adam import AdamRule, AdamWRule
 from parallel_params.optim.rules.sgd import SgdRule
+from parallel_params.runtime import summing
 from parallel_params.tensor import (
     attention_kernels,
     embedding_kernels,
@@ -76,6 +77,33 @@ def _rule(name: str, rule: Any, numel: int = MANY) -> Case:
     return Case(name=name, size=f"{numel:.0e}", run=run, results=arrays, reset=reset)
 
 
+def _pair(name: str, rule: AdamWRule, numel: int = MANY // 2) -> Case:
+    """What a rank of two does on a node if nothing is decided about gradients."""
+    case = _rule(name, rule, numel)
+    weight, *moments = case.results
+    left, right = _normal(numel), _normal(numel)
+    state = dict(zip(rule.slots, moments, strict=True))
+
+    def run() -> None:
+        rule.update_pair(
+            weight, left, right, state, step=3, learning_rate=1e-3, weight_decay=0.01
+        )
+
+    return replace(case, run=run)
+
+
+def _sum(numel: int = MANY // 2) -> Case:
+    left, right = _normal(numel), _normal(numel)
+    out = left.copy()
+    return Case(
+        name="peer sum, watched",
+        size=f"{numel:.0e}",
+        run=lambda: summing.add_pair(out, right, out),
+        results=(out,),
+        reset=lambda: np.copyto(out, left),
+    )
+
+
 def _in_place(name: str, kernel: Kernel[..., Any], x: Array, *more: Array) -> Case:
     """A kernel that writes to its first array: what it needs is a fresh one."""
     own = x.copy()
@@ -121,6 +149,8 @@ def cases() -> list[Case]:
         _rule("AdamW", AdamWRule()),
         _rule("Adam with decay", AdamRule()),
         _rule("SGD with momentum", SgdRule(momentum=0.9)),
+        _sum(),
+        _pair("peer sum + AdamW", AdamWRule()),
         _rule("AdamW, small", AdamWRule(), 9610),
         _in_place("bias", kernels.add_bias, wide, long),
         _in_place("bias + relu", kernels.bias_relu, wide, long),

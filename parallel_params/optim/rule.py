@@ -99,6 +99,28 @@ class Rule(Protocol):
         ...
 
 
+class PairRule(Rule, Protocol):
+    """A rule, elementwise, that adds two summands of the gradient in its own loop.
+
+    So the sum of the gradients of a node's ranks passes through no memory.
+    """
+
+    def update_pair(
+        self,
+        weight: Array,
+        left: Array,
+        right: Array,
+        state: Mapping[str, Array],
+        *,
+        step: int,
+        learning_rate: float,
+        weight_decay: float,
+        gradient_scale: float = 1.0,
+    ) -> None:
+        """Do what `update` does with left + right, [n] of one type and only read."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Part:
     """Whole leaves of one parameter, consecutive, with all that moves them.
@@ -240,6 +262,11 @@ def is_round_rule(rule: object) -> TypeGuard[RoundRule]:
 def is_plain_rule(rule: object) -> TypeGuard[Rule]:
     """Whether a rule moves what it gets in one call."""
     return hasattr(rule, "update")
+
+
+def is_pair_rule(rule: object) -> TypeGuard[PairRule]:
+    """Whether a rule adds two summands of the gradient by itself."""
+    return hasattr(rule, "update_pair")
 
 
 def is_evaluated_rule(rule: object) -> TypeGuard[EvaluatedRule]:

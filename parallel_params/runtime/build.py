@@ -188,13 +188,19 @@ def _stepper(
     optimizers: Sequence[Optimizer],
     settings: Mapping[str, Settings],
 ) -> Stepper:
-    clip = plan.policy.clip
+    clip, role = plan.policy.clip, arena.role
+    # What is looked at, clipped or sent on is needed before the update.
+    is_free = not (plan.policy.has_verdict or role.is_streamed or role.is_whole)
+    rows: Sequence[Array] = ()
+    if is_free and role.cross is None:
+        rows = [peer[role.own.as_slice()] for peer in arena.peers[0]]
     return Stepper(
         arena,
         optimizers[arena.bucket.optimizer].rule,
         settings,
         alignment=plan.policy.alignment,
         is_by_parameter=clip is not None and clip.per == "parameter",
+        rows=rows,
     )
 
 

@@ -57,7 +57,7 @@ class Step:
         self._found: NonFinite | None = None
         self._found_before: NonFinite | None = None
         self._pending: dict[int, Array] = {}
-        self.num_zeroed = 0
+        self.num_zeroed, self._is_summed = 0, True
         plain = [e.arena.role for e in self._plain]
         self._reads_peers = any(role.num_local > 1 for role in plain)
         self._has_reduced = any(role.needs_reduced for role in plain)
@@ -123,7 +123,10 @@ class Step:
         if self._reads_peers:
             self._node.hand_over_gradients()
         whole: list[tuple[Exchange, Flight | None]] = []
+        self._is_summed = bool(self._pending) or not is_last
         for exchange in self._plain:
+            if exchange.stepper.is_adding and not self._is_summed:
+                continue
             flight = self._start(exchange, exchange.arena.peers[0], 0)
             # The sum of one bucket goes round while the next one is brought.
             self._complete(whole)
@@ -174,12 +177,7 @@ class Step:
         Collective: all ranks.
         """
         if self._has_reduced:
-            self._node.hand_over_gradients()
-            for exchange in self._plain:
-                arena = exchange.arena
-                if arena.node_reduced is not None:
-                    np.copyto(arena.reduced, arena.node_reduced)
-                    self._clip_value(arena.reduced, scale * exchange.scale)
+            self._take_reduced(scale)
         for rounds in self._rounds:
             rounds.run(
                 [
@@ -200,10 +198,19 @@ class Step:
                     step=step,
                     rates=rates[arena.bucket.optimizer],
                     scale_of=self._scale_of(arena, scale, factors),
+                    is_reduced=self._is_summed or not exchange.stepper.is_adding,
                 )
             # These weights travel while the next bucket is updated.
             self._start_publishing(exchange)
         self._finish_publishing()
+
+    def _take_reduced(self, scale: float) -> None:
+        self._node.hand_over_gradients()
+        for exchange in self._plain:
+            arena = exchange.arena
+            if arena.node_reduced is not None:
+                np.copyto(arena.reduced, arena.node_reduced)
+                self._clip_value(arena.reduced, scale * exchange.scale)
 
     def publish(self) -> None:
         """Let everybody have the weights that their owners have written.

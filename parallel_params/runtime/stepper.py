@@ -7,6 +7,7 @@ see whole matrices, or that need sums over whole parameters, are called per para
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from parallel_params.optim.rule import (
     Moves,
     Part,
     is_evaluated_rule,
+    is_pair_rule,
     is_plain_rule,
     is_round_rule,
 )
@@ -24,6 +26,7 @@ from parallel_params.plan.interval import Interval
 from parallel_params.plan.leaves import leaf_edges
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
+from parallel_params.runtime.summing import RowSum, Scratch
 from parallel_params.tensor.tape import Array
 
 ScaleOf = Callable[[str, Settings], float]
@@ -81,6 +84,11 @@ class Stepper:
         settings: of every parameter of the bucket, by name.
         alignment: of the plan; where sums over parameters are cut.
         is_by_parameter: whether every parameter has a gradient scale of its own.
+        rows: [updated numel] each, what the reduced gradient is the sum of, in the
+            order of the tree; none if nothing is to be added here.
+
+    Attributes:
+        is_adding: whether the sum of `rows` and the update are one pass.
     """
 
     def __init__(
@@ -91,9 +99,12 @@ class Stepper:
         *,
         alignment: int,
         is_by_parameter: bool = False,
+        rows: Sequence[Array] = (),
     ) -> None:
         self.arena = arena
         self._rule = rule
+        self._rows, self._scratch = tuple(rows), Scratch()
+        self.is_adding = len(rows) > 1 and is_pair_rule(rule)
         self._alignment = alignment
         bucket = arena.bucket
         self._shapes = {
@@ -131,29 +142,48 @@ class Stepper:
             target = weight if rounded is None else rounded
             np.copyto(target, values, casting="unsafe")
 
-    def apply(self, *, step: int, rates: Sequence[float], scale_of: ScaleOf) -> None:
+    def apply(
+        self,
+        *,
+        step: int,
+        rates: Sequence[float],
+        scale_of: ScaleOf,
+        is_reduced: bool = True,
+    ) -> None:
         """Update weights and state from the arena's reduced gradient.
 
         Args:
             step: 1 for the first step.
             rates: learning rate per group of the optimizer.
             scale_of: the gradient meant is this factor times the reduced one.
+            is_reduced: False if the rows are to be added on the way.
         """
         rule = self._rule
         assert is_plain_rule(rule)
         for run, arrays in self._runs:
             weight, gradient, state, rounded = arrays
-            rule.update(
-                weight,
-                gradient,
-                state,
+            numbers = _Numbers(
                 step=step - run.settings.since,
                 learning_rate=rates[run.settings.group],
                 weight_decay=run.settings.weight_decay,
                 gradient_scale=scale_of(run.extent.name, run.settings),
             )
+            if is_reduced:
+                rule.update(weight, gradient, state, **numbers)
+            else:
+                self._add_and_update(run, arrays, numbers)
             if rounded is not None:
                 np.copyto(rounded, weight, casting="unsafe")
+
+    def _add_and_update(self, run: Run, arrays: "_Arrays", numbers: "_Numbers") -> None:
+        rule = self._rule
+        assert is_pair_rule(rule)
+        weight, gradient, state, _ = arrays
+        part = run.interval.shift(-self.arena.updated.start).as_slice()
+        rows = RowSum([row[part] for row in self._rows], gradient, self._scratch)
+        for place, left, right in rows.halves():
+            cut = {slot: values[place] for slot, values in state.items()}
+            rule.update_pair(weight[place], left, right, cut, **numbers)
 
     def moves(
         self,
@@ -242,6 +272,15 @@ class Stepper:
             nodes=nodes,
             is_adapted=self._settings[extent.name].is_adapted,
         )
+
+
+class _Numbers(TypedDict):
+    """What a rule is given beside arrays."""
+
+    step: int
+    learning_rate: float
+    weight_decay: float
+    gradient_scale: float
 
 
 _Arrays = tuple[Array, Array, dict[str, Array], Array | None]

@@ -6,11 +6,12 @@ from other nodes, is the caller's business. A sum is looked at while it is in ca
 when its rows still tell whose fault it is. Nothing here communicates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 BLOCK = 64 * 1024  # elements; 32 Ki to 128 Ki measured alike
@@ -66,6 +67,11 @@ class RowSum:
         self._is_done = len(self._rows) == 1 and _is_same(self._rows[0], out)
         same = [i for i, row in enumerate(self._rows) if _is_same(row, out)]
         self._replaced = same[0] if same else None
+        # Few bits overflow easily: then every row has to tell. A copy costs a tenth.
+        self._is_kept = bool(same) and out.itemsize < 4
+        self._is_pair = len(self._rows) == 2 and all(
+            row.dtype == self._dtype for row in (*self._rows, out)
+        )
 
     def run(self, *, is_watched: bool) -> Fault | None:
         """Sum everything.
@@ -76,26 +82,66 @@ class RowSum:
         Returns:
             The first fault, if one was looked for and found.
         """
-        if self._is_done and not is_watched:
-            return None
         if not is_watched:
-            for start in range(0, self._out.size, BLOCK):
-                self._run_block(start, is_watched=False)
+            self._run_unwatched()
             return None
-        first: Fault | None = None
         # A fault is told, with more than a warning knows.
         with np.errstate(over="ignore", invalid="ignore"):
+            if self._is_pair and not self._is_kept:
+                return self._run_pair()
+            first: Fault | None = None
             for start in range(0, self._out.size, BLOCK):
                 first = self._run_block(start, is_watched=first is None) or first
-        return first
+            return first
+
+    def halves(self) -> Iterator[tuple[slice, Array, Array]]:
+        """Yield what is added last, part by part; for who does that, and uses the sum.
+
+        Two rows come as they are, the running sums of more in blocks of scratch. All
+        rows are of the type of the sum.
+        """
+        size = self._out.size
+        step = size if len(self._rows) == 2 else BLOCK
+        half = _half(len(self._rows))
+        for start in range(0, size, max(1, step)):
+            part = slice(start, min(start + step, size))
+            rows = [row[part] for row in self._rows]
+            yield part, self._add(rows[:half], 0, None), self._add(rows[half:], 1, None)
+
+    def _run_unwatched(self) -> None:
+        if self._is_done:
+            return
+        if self._is_pair:
+            # Nothing is read twice, so nothing is to be kept in cache.
+            left, right = self._rows
+            np.add(left, right, self._out)
+            return
+        for start in range(0, self._out.size, BLOCK):
+            self._run_block(start, is_watched=False)
+
+    def _run_pair(self) -> Fault | None:
+        left, right = self._rows
+        if add_pair(left, right, self._out):
+            return None
+        parts = (
+            slice(start, start + BLOCK) for start in range(0, self._out.size, BLOCK)
+        )
+        faults = (
+            _find_fault(
+                [row[part] for row in self._rows],
+                self._out[part],
+                part.start,
+                self._replaced,
+            )
+            for part in parts
+        )
+        return next((fault for fault in faults if fault is not None), None)
 
     def _run_block(self, start: int, *, is_watched: bool) -> Fault | None:
         part = slice(start, start + BLOCK)
         out: Array = self._out[part]
         rows = [row[part] for row in self._rows]
-        # Few bits overflow easily: then every row has to tell. A copy costs a tenth.
-        is_kept = is_watched and self._replaced is not None and out.itemsize < 4
-        is_direct = out.dtype == self._dtype and not is_kept
+        is_direct = out.dtype == self._dtype and not (is_watched and self._is_kept)
         total = self._add(rows, 0, out if is_direct else None)
         lost = self._replaced if is_direct else None
         fault = _find_fault(rows, total, start, lost) if is_watched else None
@@ -117,12 +163,36 @@ class RowSum:
             if not (is_row and self._is_done):
                 np.copyto(target, rows[0], casting="unsafe")
             return target
-        # The largest power of two below the number: the left half of the tree.
-        half = 1 << (len(rows) - 1).bit_length() - 1
+        half = _half(len(rows))
         left = self._add(rows[:half], depth, None)
         right = self._add(rows[half:], depth + 1, None)
         np.add(left, right, target)
         return target
+
+
+@kernel(fast="parallel_params.runtime.fast.summing")
+def add_pair(left: Array, right: Array, out: Array) -> bool:
+    """Put left + right into `out`, and look at the sums while they are in cache.
+
+    Args:
+        left: [n] of a floating-point type.
+        right: [n] of the same.
+        out: [n] of the same; may be one of the two.
+
+    Returns:
+        Whether all sums are finite.
+    """
+    is_finite = True
+    for start in range(0, out.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        total = np.add(left[part], right[part], out[part])
+        is_finite = is_finite and first_non_finite(total) is None
+    return is_finite
+
+
+def _half(number: int) -> int:
+    """Return the largest power of two below a number: the left half of the tree."""
+    return 1 << (number - 1).bit_length() - 1
 
 
 def _find_fault(

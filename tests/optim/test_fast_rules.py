@@ -7,9 +7,10 @@ import pytest
 from kernel_sets import kernels_as
 from numpy.typing import NDArray
 
-from parallel_params.optim.rule import Rule, state_dtype
+from parallel_params.optim.rule import PairRule, Rule, is_pair_rule, state_dtype
 from parallel_params.optim.rules.adam import AdamRule, AdamWeightDecayRule, AdamWRule
 from parallel_params.optim.rules.sgd import MomentumRule, SgdRule
+from parallel_params.tensor.kernel_set import Choice
 
 RULES: tuple[Rule, ...] = (
     SgdRule(),
@@ -94,3 +95,27 @@ def test_what_is_not_compiled_is_left_to_numpy(rule: Rule) -> None:
     want = train(rule, 67, np.float16), train(rule, 67, stride=2)
     with kernels_as("fast"):
         assert (train(rule, 67, np.float16), train(rule, 67, stride=2)) == want
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "fast"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("rule", [r for r in RULES if is_pair_rule(r)], ids=repr)
+def test_a_pair_of_gradients_moves_what_their_sum_does(
+    rule: PairRule, dtype: type[np.generic], kernels: Choice
+) -> None:
+    rng = np.random.default_rng(3)
+    numel = 70_000  # more than a block
+    left, right, weight = rng.standard_normal((3, numel)).astype(dtype)
+    options = dict(step=2, learning_rate=0.1, weight_decay=0.05, gradient_scale=0.3)
+    ends = []
+    with kernels_as(kernels):
+        for pair in ((), (left, right)):
+            own = weight.copy()
+            kind = state_dtype(own.dtype)
+            state = {slot: np.full(numel, 0.5, kind) for slot in rule.slots}
+            if pair:
+                rule.update_pair(own, *pair, state, **options)  # type: ignore[arg-type]
+            else:
+                rule.update(own, left + right, state, **options)  # type: ignore[arg-type]
+            ends.append([array.tobytes() for array in (own, *state.values())])
+    assert ends[0] == ends[1]

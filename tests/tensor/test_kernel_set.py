@@ -43,9 +43,9 @@ def test_a_chosen_set_is_named_with_its_compiler() -> None:
 
 def test_a_kernel_made_after_the_choice_is_of_the_chosen_set() -> None:
     from parallel_params.optim.fast import adam as fast
-    from parallel_params.optim.rules import adam
+    from parallel_params.optim.rules import adaptation
 
     with kernels_as("fast"):
-        made = kernel(fast="parallel_params.optim.fast.adam")(adam.adapt.numpy)
+        made = kernel(fast="parallel_params.optim.fast.adam")(adaptation.adapt.numpy)
         assert made.run is fast.adapt
-    assert made.run is adam.adapt.numpy
+    assert made.run is adaptation.adapt.numpy
