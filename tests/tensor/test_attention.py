@@ -106,10 +106,10 @@ def test_a_query_that_sees_nothing_gets_zeros_and_gives_none() -> None:
 def test_a_causal_query_does_not_see_the_future() -> None:
     q, k, v = (_draw(130, 4, seed=i) for i in range(3))
     before = attend(q, k, v, is_causal=True).asnumpy()
-    k.asnumpy()[100:], v.asnumpy()[100:] = 1e3, np.nan
+    k.asnumpy()[100:], v.asnumpy()[100:] = 1e3, 1e300
     after = attend(q, k, v, is_causal=True).asnumpy()
-    assert_allclose(after[:64], before[:64], rtol=1e-13)
-    assert np.isnan(after[100:]).all()
+    assert_allclose(after[:100], before[:100], rtol=1e-12, atol=1e-14)
+    assert after[100:].max() > 1e200
 
 
 def test_the_place_in_memory_does_not_change_a_bit() -> None:

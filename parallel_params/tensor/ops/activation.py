@@ -120,7 +120,7 @@ def _with_slope(
     return result(
         out.reshape(shape),
         (a,),
-        lambda g: (np.multiply(g.reshape(array.shape), slope).reshape(shape),),
+        lambda g: (_times(slope, g.reshape(array.shape)).reshape(shape),),
     )
 
 
@@ -181,7 +181,7 @@ def _fused_gelu(out: Array, bias: Array | None, is_wanted: bool) -> Slope:
         kernels.gelu(out, out, slope if is_wanted else None)
     else:
         kernels.bias_gelu(out, bias, slope if is_wanted else None)
-    return lambda g: np.multiply(g, slope)
+    return lambda g: _times(slope, g)
 
 
 # Each adds the bias of [rows, width], applies the activation in place and returns its

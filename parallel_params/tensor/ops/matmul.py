@@ -17,6 +17,9 @@ from parallel_params.tensor.ops.value import Value
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
+# Elements from which on a product with ones adds rows up faster than a reduction.
+_MANY = 1 << 16
+
 
 def matmul(left: Operand, right: Operand) -> Tensor:
     """Return the matrix product, batched over leading dims, which broadcast.
@@ -180,12 +183,19 @@ def _linear_grads(
     if nodes[1] is not None:
         dw = np.matmul(g.T, rows, out=nodes[1].sink())
     if nodes[2] is not None:
-        db = np.add.reduce(g, 0, out=nodes[2].sink())
+        db = _sum_of_rows(g, nodes[2].sink())
     if nodes[0] is not None:
         dx = np.matmul(g, w)
         if x.ndim != 2:
             dx = dx.reshape(x.shape)
     return dx, dw, db
+
+
+def _sum_of_rows(g: Array, out: Array | None) -> Array:
+    """Return the sum of the rows of [rows, width]: by BLAS where they are many."""
+    if g.size < _MANY:
+        return np.asarray(np.add.reduce(g, 0, out=out))
+    return np.asarray(np.matmul(np.ones(len(g), g.dtype), g, out=out))
 
 
 def _plain_linear(
