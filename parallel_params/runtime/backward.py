@@ -7,18 +7,19 @@ weights and streamed buckets, are issued by `stream.py` and `gatherer.py`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from parallel_params.nn.parallel.axis import Axis
+from parallel_params.nn.statistic import collecting
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.gatherer import Gatherer
+from parallel_params.runtime.grain_sums import GrainSums, Turn
 from parallel_params.runtime.grains import NO_SAMPLES, Grain, cut_batch, split_loss
 from parallel_params.runtime.statistics import Statistics
 from parallel_params.runtime.stream import Streams
-from parallel_params.runtime.tree import GrainSum, tree_sum
+from parallel_params.runtime.tree import tree_sum
 from parallel_params.tensor import random
 from parallel_params.tensor.frame import Frame, Gradient, Sink
 from parallel_params.tensor.tape import Array
@@ -27,8 +28,7 @@ from parallel_params.tensor.tensor import Tensor
 LossFunction: TypeAlias = Callable[..., "Tensor | tuple[Tensor, float]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(NamedTuple):
     """What grains came to: the sum of weight times loss, and the sum of weights."""
 
     loss: float = 0.0
@@ -78,12 +78,9 @@ class Backward:
             for _ in arena.parameters
         ]  # fmt: skip
         self._num_plain = len(self._parameters) - len(self._bucket_of)
-        self._lazy: list[Sink] = [
-            _asking(streams, number, member)
-            for number, arena in enumerate(self._streamed)
-            for member in range(len(arena.parameters))
-        ]
-        self._views: dict[tuple[bool, int], list[Sink]] = {}
+        self._sums = GrainSums(self._plain, self._streamed, streams, num_grains)
+        # Whether anything is gathered or reduced on the way.
+        self._has_flow = bool(self._streamed) or gatherer.num_buckets > 0
         self.num_absent: dict[str, int] = {}
         self.axes: tuple[Axis, ...] = ()
 
@@ -118,29 +115,27 @@ class Backward:
             grains = cut_batch(batch, self._num_grains)
         except Exception as raised:
             error, grains = raised, [NO_SAMPLES] * self._num_grains
+        self._statistics.begin(self._num_grains)
         totals: list[Total] = []
-        plain, sums = GrainSum(self._add_plain), GrainSum(self._add_streamed)
-        for position, grain in enumerate(grains):
-            is_last = position == len(grains) - 1
-            flow = self._flow(sums.slot, is_streaming=is_last and whole is None)
-            sinks = self._sinks(plain.slot, sums.slot, is_last, whole)
-            with random.scope(*scope, "grain", self._first_grain + position):
+        for turn, grain in zip(self._sums.turns, grains, strict=True):
+            flow = self._flow(turn, whole)
+            sinks = self._sums.sinks(turn, whole)
+            with random.scope(*scope, "grain", self._first_grain + turn.position):
                 used = grain if error is None else NO_SAMPLES
                 self._begin_grain(error)
                 try:
-                    with self._statistics.grain(position, self._num_grains):
+                    with collecting() as seen:
                         total = self._run_grain(loss_fn, used, sinks, factor, flow)
+                    self._statistics.take(turn.position, seen)
                     totals.append(total)
                 except Exception as raised:
                     error = raised
                 error = self._end_grain(error, flow)
-            plain.close()
-            if not is_last:
-                sums.close()
+            self._sums.add(turn)
         if error is not None:
             raise error
-        plain.finish()
-        self._add_partials(whole or (), sums.slot)
+        if whole is not None:
+            self._sums.add_partials(whole)
         return _sum_of(totals)
 
     def place(self, fill: "Callable[[Arena, Sequence[Array]], None]") -> None:
@@ -161,9 +156,12 @@ class Backward:
                 self._streams.final(number)
         self._streams.drain()
 
-    def _flow(self, num_partials: int, *, is_streaming: bool) -> Streams:
-        flow = self._streams if is_streaming else self._earlier
-        flow.begin(num_partials=num_partials, has_gathers=True)
+    def _flow(self, turn: Turn, whole: Sequence[Array] | None) -> Streams | None:
+        """Return what issues collectives on the way, if there are any."""
+        if not self._has_flow:
+            return None
+        flow = self._streams if turn.is_last and whole is None else self._earlier
+        flow.begin(num_partials=turn.num_partials, has_gathers=True)
         return flow
 
     def _run_grain(
@@ -172,10 +170,11 @@ class Backward:
         grain: Grain,
         sinks: Sequence[Sink],
         factor: float,
-        flow: Streams,
+        flow: Streams | None,
     ) -> Total:
         if not grain.num_samples:
-            self._gatherer.begin_forward(None)
+            if flow is not None:
+                self._gatherer.begin_forward(None)
             for sink in sinks:
                 if not callable(sink):
                     sink.fill(0)
@@ -183,17 +182,22 @@ class Backward:
         is_streaming = flow is self._streams and bool(self._streamed)
         on_final = self._on_final if is_streaming else None
         with Frame(self._parameters, sinks, on_final) as frame:
-            self._gatherer.begin_forward(frame)
+            if flow is not None:
+                self._gatherer.begin_forward(frame)
             loss, weight = split_loss(loss_fn(*grain.members), grain.num_samples)
+            if flow is not None:
+                self._end_forward(frame, flow)
             value = loss._array
-            self._gatherer.end_forward()
-            if self._gatherer.num_buckets:
-                self._gatherer.watch_backward(frame, flow.run_due)
-                flow.run_due(self._gatherer.num_buckets)
             seed = np.asarray(weight * factor, value.dtype).reshape(value.shape)
             arrived = frame.sweep(loss, Tensor.wrap(seed))
         self._fill_absent(arrived, sinks)
-        return Total(float(value.reshape(())) * weight, weight)
+        return Total(float(value.item()) * weight, weight)
+
+    def _end_forward(self, frame: Frame, flow: Streams) -> None:
+        self._gatherer.end_forward()
+        if self._gatherer.num_buckets:
+            self._gatherer.watch_backward(frame, flow.run_due)
+            flow.run_due(self._gatherer.num_buckets)
 
     def _begin_grain(self, error: Exception | None) -> None:
         for axis in self.axes:
@@ -205,22 +209,22 @@ class Backward:
         for axis in self.axes:
             axis.rendezvous.give_up()
 
-    def _end_grain(self, error: Exception | None, flow: Streams) -> Exception | None:
+    def _end_grain(
+        self, error: Exception | None, flow: Streams | None
+    ) -> Exception | None:
         """Issue what is owed, and leave together with the ranks along every axis."""
         if error is not None:
             self._give_up()
-        self._finish_grain(flow)
+        if flow is not None:
+            self._gatherer.end_forward()
+            flow.drain()
+            self._gatherer.drop_all()
         for axis in self.axes:
             other = axis.rendezvous.end()
             if other is not None and error is None:
                 error = other
                 self._give_up()
         return error
-
-    def _finish_grain(self, flow: Streams) -> None:
-        self._gatherer.end_forward()
-        flow.drain()
-        self._gatherer.drop_all()
 
     def _fill_absent(self, arrived: Sequence[Gradient], sinks: Sequence[Sink]) -> None:
         for i, gradient in enumerate(arrived):
@@ -235,56 +239,9 @@ class Backward:
         if weight >= self._num_plain:
             self._streams.final(self._bucket_of[weight - self._num_plain])
 
-    def _sinks(
-        self, slot: int, sums_slot: int, is_last: bool, whole: Sequence[Array] | None
-    ) -> list[Sink]:
-        """Return where the gradients of the coming grain go, weight by weight."""
-        if (True, slot) not in self._views:
-            self._views[True, slot] = [
-                view
-                for arena in self._plain
-                for view in arena.views(self._plain_buffer(arena, slot))
-            ]
-        plain = self._views[True, slot]
-        if not self._streamed:
-            return plain
-        if not is_last:
-            if (False, sums_slot) not in self._views:
-                self._views[False, sums_slot] = [
-                    view
-                    for arena in self._streamed
-                    for view in arena.views(arena.partials[sums_slot])
-                ]
-            return plain + self._views[False, sums_slot]
-        if whole is None:
-            return plain + self._lazy
-        pairs = zip(self._streamed, whole, strict=True)
-        return plain + [view for arena, buffer in pairs for view in arena.views(buffer)]
-
-    def _plain_buffer(self, arena: Arena, slot: int) -> Array:
-        return arena.gradient if slot == 0 else arena.partials[slot - 1]
-
-    def _add_plain(self, target: int, source: int) -> None:
-        for arena in self._plain:
-            into = self._plain_buffer(arena, target)
-            np.add(into, self._plain_buffer(arena, source), into)
-
-    def _add_partials(self, whole: Sequence[Array], num_partials: int) -> None:
-        for arena, buffer in zip(self._streamed, whole, strict=False):
-            for partial in reversed(arena.partials[:num_partials]):
-                np.add(partial, buffer, buffer)
-
-    def _add_streamed(self, target: int, source: int) -> None:
-        for arena in self._streamed:
-            np.add(
-                arena.partials[target], arena.partials[source], arena.partials[target]
-            )
-
 
 def _sum_of(totals: Sequence[Total]) -> Total:
+    if len(totals) == 1:
+        return totals[0]
     losses, weights = [t.loss for t in totals], [t.weight for t in totals]
     return Total(tree_sum(losses), tree_sum(weights))
-
-
-def _asking(streams: Streams, number: int, member: int) -> Callable[[], Array]:
-    return lambda: streams.sink(number, member)

@@ -65,9 +65,11 @@ class Flights:
     def __init__(self, num_bytes: int) -> None:
         self._flights = tuple(Flight(num_bytes) for _ in range(NUM_FLIGHTS))
         self._next = 0
+        self._is_empty = True  # nothing has been claimed since all have landed
 
     def claim(self) -> Flight:
         """Return the flight that comes next, landed."""
+        self._is_empty = False
         flight = self._flights[self._next]
         self._next = (self._next + 1) % NUM_FLIGHTS
         flight.land()
@@ -75,5 +77,8 @@ class Flights:
 
     def land_all(self) -> None:
         """Land all, the oldest first."""
+        if self._is_empty:
+            return
         for _ in self._flights:
             self.claim()
+        self._is_empty = True

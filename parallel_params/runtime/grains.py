@@ -6,15 +6,14 @@ where the number of samples is not. Grains without samples weigh nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from parallel_params.tensor.tensor import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Grain:
+class Grain(NamedTuple):
     """One slice of every member of a batch.
 
     Attributes:
@@ -53,18 +52,18 @@ def cut_batch(batch: Sequence[object], num_grains: int) -> list[Grain]:
         TypeError: a member is neither an array nor a tensor.
         ValueError: the lengths differ, or there is nothing to cut.
     """
-    tensors = tuple(_as_tensor(member) for member in batch)
+    tensors = [_as_tensor(member) for member in batch]
     arrays = [tensor._array for tensor in tensors]
     if num_grains == 1:
-        lengths = share_lengths(batch)
-        if len(set(lengths)) > 1:
+        lengths = {array.shape[0] for array in arrays if array.ndim}
+        if len(lengths) > 1:
             shapes = ", ".join(str(a.shape) for a in arrays)
             raise ValueError(
                 "the members of a batch must have one length along dim 0, the number "
                 f"of its samples; their shapes are {shapes}. Bind what is no sample to "
                 "the loss function"
             )
-        return [Grain(tensors, lengths[0] if lengths else 1)]
+        return [Grain(tuple(tensors), lengths.pop() if lengths else 1)]
     found = {len(a) if a.ndim else -1 for a in arrays}
     if len(found) != 1 or -1 in found:
         shapes = ", ".join(str(a.shape) for a in arrays)
@@ -79,14 +78,6 @@ def cut_batch(batch: Sequence[object], num_grains: int) -> list[Grain]:
         grains.append(Grain(tuple(Tensor.wrap(a[part]) for a in arrays), count))
         start += count
     return grains
-
-
-def share_lengths(batch: Sequence[object]) -> tuple[int, ...]:
-    """Return the length along dim 0 of every member of a batch that has one."""
-    shapes = [
-        member.shape for member in batch if isinstance(member, Tensor | np.ndarray)
-    ]
-    return tuple([shape[0] for shape in shapes if shape])
 
 
 def split_loss(returned: object, num_samples: int) -> tuple[Tensor, float]:
@@ -110,7 +101,7 @@ def split_loss(returned: object, num_samples: int) -> tuple[Tensor, float]:
         raise TypeError(
             f"the loss function returned {type(returned).__name__}, not a Tensor"
         )
-    if returned.size != 1 or not returned.dtype.is_float:
+    if returned._array.size != 1 or not returned.dtype.is_float:
         raise TypeError(
             f"the loss must be one floating-point number, the mean over its grain; "
             f"got shape {returned.shape}, dtype {returned.dtype}"

@@ -73,6 +73,20 @@ class Role:
         return self.bucket.is_trainable and not self.bucket.is_updated_in_parts
 
     @property
+    def gathers_sum(self) -> bool:
+        """Whether the reduced gradient goes round between the nodes."""
+        return self.cross is not None and self.is_whole
+
+    @property
+    def gathers_weight(self) -> bool:
+        """Whether its new weights go round between the nodes, to lie whole on each."""
+        return (
+            self.cross is not None
+            and not self.is_gathered
+            and self.bucket.is_updated_in_parts
+        )
+
+    @property
     def needs_reduced(self) -> bool:
         """Whether the node gathers the reduced gradient in a buffer for all."""
         return self.is_whole and self.num_local > 1

@@ -9,13 +9,12 @@ What a rank owns alone (`layerwise_parallel`) follows the grains of the ranks th
 it. A statistic that nobody observed stays; so do all of them where a step is not taken.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 
 from parallel_params.comm.protocol import Communicator
-from parallel_params.nn.statistic import Statistic, collecting
+from parallel_params.nn.statistic import Observations, Statistic
 from parallel_params.plan.bucket import Extent
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.arena import Arena
@@ -58,21 +57,21 @@ class Statistics:
         self._rows: Array | None = None
         self._shared: Array = np.zeros(self._width)
 
-    @contextmanager
-    def grain(self, position: int, num_grains: int) -> Iterator[None]:
-        """Take what is observed in this block as that of one of this rank's grains.
+    def begin(self, num_grains: int) -> None:
+        """Get ready for so many grains, and forget those of another batch."""
+        if self._members:
+            self._rows = np.zeros((num_grains, self._width))
+
+    def take(self, position: int, seen: Observations) -> None:
+        """Take what was observed for that of one of this rank's grains.
 
         Args:
-            position: of the grain; the first one forgets those of another batch.
-            num_grains: of this rank.
+            position: of the grain.
+            seen: collected on its way.
 
         Raises:
             RuntimeError: a statistic was observed that no manager looks after.
         """
-        if position == 0:
-            self._rows = np.zeros((num_grains, self._width))
-        with collecting() as seen:
-            yield
         for statistic in seen:
             if id(statistic) not in self._known:
                 raise RuntimeError(
@@ -80,11 +79,11 @@ class Statistics:
                     "the ParameterManager was not given it: make it of the net, not of "
                     "its trainable parameters alone"
                 )
-        assert self._rows is not None
-        row = self._rows[position]
         for statistic, _, _, place in self._members:
             found = seen.of(statistic)
             if found is not None:
+                assert self._rows is not None
+                row = self._rows[position]
                 row[place.start : place.stop - 1] = found[0].reshape(-1)
                 row[place.stop - 1] = found[1]
 

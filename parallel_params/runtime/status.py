@@ -38,7 +38,7 @@ class Status:
     """
 
     def __init__(self, comm: Communicator) -> None:
-        self._comm = comm
+        self._comm, self._is_alone = comm, comm.size == 1
         self._messages = np.zeros((comm.size, 3))
 
     def exchange(
@@ -67,7 +67,7 @@ class Status:
 
         Collective: all ranks, in front of the buckets.
         """
-        if self._comm.size == 1:
+        if self._is_alone:
             if error is not None:
                 raise error
             return own

@@ -17,7 +17,7 @@ from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.runtime.reducer import Finding
 from parallel_params.runtime.rounds import Rounds
 from parallel_params.runtime.stepper import ScaleOf
-from parallel_params.runtime.verdict import Decision, NonFinite, Verdict
+from parallel_params.runtime.verdict import TAKEN, Decision, NonFinite, Verdict
 from parallel_params.tensor.tape import Array
 
 Rates = Sequence[Sequence[float]]
@@ -54,6 +54,7 @@ class Step:
         self._parts = [e for e in exchanges if e.arena.bucket.is_updated_in_parts]
         self._node, self._verdict, self._rounds = node, verdict, tuple(rounds)
         self._plan, self._flights = plan, flights
+        self._scales = {e.arena.bucket.index: e.scale for e in exchanges}
         self._found: NonFinite | None = None
         self._found_before: NonFinite | None = None
         self._pending: dict[int, Array] = {}
@@ -65,6 +66,8 @@ class Step:
             e.arena.role.has_shared_weight and not e.arena.role.is_gathered
             for e in self._parts
         )
+        clip = plan.policy.clip
+        self._bound = None if clip is None else clip.value
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -130,7 +133,7 @@ class Step:
             flight = self._start(exchange, exchange.arena.peers[0], 0)
             # The sum of one bucket goes round while the next one is brought.
             self._complete(whole)
-            if exchange.arena.role.is_whole and is_last:
+            if is_last and exchange.arena.role.gathers_sum:
                 whole.append((exchange, flight))
         self._complete(whole)
         self._flights.land_all()
@@ -147,9 +150,10 @@ class Step:
         Collective: all ranks, if the policy has anything to decide.
         """
         if self._verdict is None:
-            return Decision(non_finite=None, norms={}, factors={})
-        scales = {e.arena.bucket.index: scale * e.scale for e in self._exchanges}
-        self._clip_values(scales)
+            return TAKEN
+        scales = {index: scale * own for index, own in self._scales.items()}
+        if self._bound is not None:
+            self._clip_values(scales)
         decision = self._verdict.reach(self._found, scales)
         if decision.non_finite is not None and self._policy.non_finite == "raise":
             scaling = self._policy.scaling
@@ -222,9 +226,8 @@ class Step:
         self._finish_publishing()
 
     def _start_publishing(self, exchange: Exchange) -> None:
-        arena = exchange.arena
-        if arena.bucket.is_updated_in_parts and not arena.role.is_gathered:
-            exchange.reducer.start_gather(arena.weight)
+        if exchange.arena.role.gathers_weight:
+            exchange.reducer.start_gather(exchange.arena.weight)
 
     def _finish_publishing(self) -> None:
         self._flights.land_all()
@@ -234,8 +237,7 @@ class Step:
     def _scale_of(
         self, arena: Arena, scale: float, factors: Mapping[object, float]
     ) -> ScaleOf:
-        exchange = next(e for e in self._exchanges if e.arena is arena)
-        fixed = scale * exchange.scale
+        fixed = scale * self._scales[arena.bucket.index]
         if not factors:
             return lambda name, settings: fixed
         verdict = self._verdict
@@ -293,7 +295,6 @@ class Step:
                 self._clip_value(arena.reduced, scale)
 
     def _clip_value(self, gradient: Array, scale: float) -> None:
-        clip = self._policy.clip
-        if clip is not None and clip.value is not None:
-            bound = np.asarray(clip.value / scale, gradient.dtype)
+        if self._bound is not None:
+            bound = np.asarray(self._bound / scale, gradient.dtype)
             np.clip(gradient, -bound, bound, out=gradient)

@@ -88,6 +88,7 @@ class Stepper:
             order of the tree; none if nothing is to be added here.
 
     Attributes:
+        is_in_rounds: whether the rule needs sums over whole parameters.
         is_adding: whether the sum of `rows` and the update are one pass.
     """
 
@@ -103,6 +104,7 @@ class Stepper:
     ) -> None:
         self.arena = arena
         self._rule = rule
+        self.is_in_rounds = is_round_rule(rule)
         self._rows, self._scratch = tuple(rows), Scratch()
         self.is_adding = len(rows) > 1 and is_pair_rule(rule)
         self._alignment = alignment
@@ -121,11 +123,6 @@ class Stepper:
                 is_by_parameter=is_by_parameter or bucket.structure != "element",
             )
         ]
-
-    @property
-    def is_in_rounds(self) -> bool:
-        """Whether the rule needs sums over whole parameters."""
-        return is_round_rule(self._rule)
 
     @property
     def has_evaluation(self) -> bool:
@@ -162,11 +159,12 @@ class Stepper:
         assert is_plain_rule(rule)
         for run, arrays in self._runs:
             weight, gradient, state, rounded = arrays
+            settings = run.settings
             numbers = _Numbers(
-                step=step - run.settings.since,
-                learning_rate=rates[run.settings.group],
-                weight_decay=run.settings.weight_decay,
-                gradient_scale=scale_of(run.extent.name, run.settings),
+                step=step - settings.since,
+                learning_rate=rates[settings.group],
+                weight_decay=settings.weight_decay,
+                gradient_scale=scale_of(run.extent.name, settings),
             )
             if is_reduced:
                 rule.update(weight, gradient, state, **numbers)

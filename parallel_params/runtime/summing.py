@@ -6,6 +6,7 @@ from other nodes, is the caller's business. A sum is looked at while it is in ca
 when its rows still tell whose fault it is. Nothing here communicates.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -224,12 +225,11 @@ def first_non_finite(values: Array) -> int | None:
     """Return the index of the first infinite or not-a-number element, if any.
 
     Args:
-        values: [numel] of a floating-point type; meant for blocks in cache.
+        values: [numel] of a floating-point type; meant for blocks in cache, and for
+            where an overflow is no warning.
     """
-    if values.dtype == np.float32 or values.dtype == np.float64:
-        # One product with itself tells in one pass; it may overflow without cause.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.dot(values, values)):
-                return None
+    # One product with itself tells in one pass; it may overflow without cause.
+    if values.dtype.char in "fd" and math.isfinite(values.dot(values)):
+        return None
     wrong = np.flatnonzero(~np.isfinite(values))
     return int(wrong[0]) if wrong.size else None

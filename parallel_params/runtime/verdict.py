@@ -12,8 +12,8 @@ neural networks (2013), algorithm 1.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +80,7 @@ class NonFinite(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What all ranks found out about a step's gradients.
 
     Attributes:
@@ -94,6 +93,10 @@ class Decision:
     non_finite: str | None
     norms: Mapping[object, float]
     factors: Mapping[object, float]
+
+
+TAKEN = Decision(None, MappingProxyType({}), MappingProxyType({}))
+"""Of gradients that are taken as they are."""
 
 
 class Verdict:
@@ -119,6 +122,7 @@ class Verdict:
         self._last_first = {spec.name: -i for i, spec in enumerate(plan.params)}
         clip = plan.policy.clip
         self._has_norms = clip is not None and clip.norm is not None
+        self._is_alone = comm.size == 1
         members = [(a.bucket, e) for a in arenas for e in a.bucket.extents]
         self._members = members if self._has_norms else []
         self._totals = Totals(
@@ -141,9 +145,10 @@ class Verdict:
 
         Collective: all ranks, behind all reductions of a step.
         """
-        if self._comm.size == 1 and not self._has_norms:
-            alone = None if found is None else found.describe(self._plan)
-            return Decision(non_finite=alone, norms={}, factors={})
+        if self._is_alone and not self._has_norms:
+            if found is None:
+                return TAKEN
+            return Decision(found.describe(self._plan), {}, {})
         message = np.concatenate(
             [self._flags(found), self._totals.pack(self._own_sums())]
         )

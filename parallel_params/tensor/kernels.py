@@ -6,7 +6,7 @@ they are given and know nothing of tensors or of the tape.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 BLOCK = 1 << 16  # elements: 256 KiB of float32, a quarter of an L2 cache
+
+_WHOLE = (slice(None),)
 
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 GELU_CUBIC = 0.044715
@@ -26,12 +28,13 @@ def blocks(numel: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK, numel))
 
 
-def row_blocks(x: Array) -> Iterator[slice]:
+def row_blocks(x: Array) -> Sequence[slice]:
     """Cut the rows of [rows, width] into slices of at most `BLOCK` elements."""
+    if 0 < x.size <= BLOCK:
+        return _WHOLE
     rows, width = x.shape
     step = max(1, BLOCK // max(1, width))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 def relu(x: Array, out: Array) -> None:

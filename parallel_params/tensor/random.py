@@ -113,7 +113,8 @@ class _State(threading.local):
     """This thread's seed, open scopes, counts, and its one Philox generator."""
 
     def __init__(self) -> None:
-        self.stream = Stream((0,))
+        # Of the seed and the open scopes: what the next stream is derived from.
+        self.keys: tuple[Key, ...] = (0,)
         self.num_drawn = 0
         # Setting the state of a generator costs a tenth of making one.
         self._philox = np.random.Philox(key=0)
@@ -146,13 +147,13 @@ def set_seed(seed: int) -> None:
         raise TypeError(f"a seed is an int, not {type(seed).__name__}")
     if seed < 0:
         raise ValueError(f"a seed is at least 0, not {seed}")
-    _state.stream = Stream((seed,))
+    _state.keys = (seed,)
     _state.num_drawn = 0
 
 
 def get_seed() -> int:
     """Return this thread's seed; 0 unless `set_seed` was called."""
-    return int(_state.stream.keys[0])
+    return int(_state.keys[0])
 
 
 def get_position() -> tuple[int, int]:
@@ -166,12 +167,12 @@ def set_position(seed: int, num_drawn: int) -> None:
     _state.num_drawn = num_drawn
 
 
-Mark: TypeAlias = tuple[Stream, int]
+Mark: TypeAlias = tuple[tuple[Key, ...], int]
 
 
 def get_mark() -> Mark:
     """Return where this thread's draws are, for `replay`."""
-    return _state.stream, _state.num_drawn
+    return _state.keys, _state.num_drawn
 
 
 class replay:  # noqa: N801 - used like a function: `with replay(mark):`
@@ -182,17 +183,17 @@ class replay:  # noqa: N801 - used like a function: `with replay(mark):`
 
     def __enter__(self) -> None:
         self._outer = get_mark()
-        _state.stream, _state.num_drawn = self._mark
+        _state.keys, _state.num_drawn = self._mark
 
     def __exit__(self, *_: object) -> None:
-        _state.stream, _state.num_drawn = self._outer
+        _state.keys, _state.num_drawn = self._outer
 
 
 def next_stream() -> Stream:
     """Return a stream of its own: a function of (seed, scope, how many before)."""
     ordinal = _state.num_drawn
     _state.num_drawn = ordinal + 1
-    return _state.stream.derive("draw", ordinal)
+    return Stream((*_state.keys, "draw", ordinal))
 
 
 class scope:  # noqa: N801 - used like a function: `with scope("step", step):`
@@ -206,11 +207,9 @@ class scope:  # noqa: N801 - used like a function: `with scope("step", step):`
     def __init__(self, *keys: Key) -> None:
         self._keys = keys
 
-    def __enter__(self) -> Stream:
-        self._outer = _state.stream, _state.num_drawn
-        _state.stream = _state.stream.derive("scope", *self._keys)
-        _state.num_drawn = 0
-        return _state.stream
+    def __enter__(self) -> None:
+        self._outer = _state.keys, _state.num_drawn
+        _state.keys, _state.num_drawn = (*_state.keys, "scope", *self._keys), 0
 
     def __exit__(self, *_: object) -> None:
-        _state.stream, _state.num_drawn = self._outer
+        _state.keys, _state.num_drawn = self._outer

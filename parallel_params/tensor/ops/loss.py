@@ -99,7 +99,7 @@ def _bare_cross_entropy(x: Tensor, labels: Array, is_mean: bool) -> Tensor:
 
     def vjp(g: Array) -> tuple[Array]:
         # This runs once, so the gradient may be finished where it lies.
-        return (grad if g == 1 else np.multiply(grad, g, grad),)
+        return (grad if g.item() == 1 else np.multiply(grad, g, grad),)
 
     return result(total, (x,), vjp)
 

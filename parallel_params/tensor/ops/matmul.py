@@ -142,17 +142,18 @@ def linear(
         ValueError: the shapes do not fit, or the activation is unknown.
     """
     a = as_operand(x, "linear")
-    _check_linear(a, weight, bias)
-    if activation is not None:
-        named(activation)  # raises for an unknown name
-    if tape.is_nested() or a._array.dtype.kind != "f" or a._array.itemsize == 2:
-        return _plain_linear(a, weight, bias, activation)
     array, w = a._array, weight._array
-    num_rows = math.prod(array.shape[:-1])
-    rows = array if array.ndim == 2 else array.reshape(num_rows, w.shape[1])
+    shift = None if bias is None else bias._array
+    _check_linear(array, w, shift)
+    if activation is not None and activation not in FUSED:
+        named(activation)  # raises for an unknown name
+    if tape.is_nested() or array.dtype.char not in "fd":
+        return _plain_linear(a, weight, bias, activation)
+    rows = array
+    if array.ndim != 2:
+        rows = array.reshape(math.prod(array.shape[:-1]), w.shape[1])
     out = np.matmul(rows, w.T)
     inputs = (a, weight) if bias is None else (a, weight, bias)
-    shift = None if bias is None else bias._array
     nodes = a._node, weight._node, None if bias is None else bias._node
     slope: Slope | None = None
     if activation is not None:
@@ -161,14 +162,14 @@ def linear(
         add_bias(out, shift)
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
-        grad = g if g.ndim == 2 else g.reshape(num_rows, w.shape[0])
+        grad = g if g.ndim == 2 else g.reshape(len(rows), w.shape[0])
         if slope is not None:
             grad = slope(grad)
         return _linear_grads(grad, array, rows, w, nodes)
 
-    if array.ndim != 2:
-        out = out.reshape(*array.shape[:-1], w.shape[0])
-    return result(out, inputs, vjp)
+    if array.ndim == 2:
+        return result(out, inputs, vjp)
+    return result(out.reshape(*array.shape[:-1], w.shape[0]), inputs, vjp)
 
 
 def _linear_grads(
@@ -208,22 +209,22 @@ def _plain_linear(
     return out if activation is None else named(activation)(out)
 
 
-def _check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    xs, ws = x._array.shape, weight._array.shape
+def _check_linear(x: Array, weight: Array, bias: Array | None) -> None:
+    xs, ws = x.shape, weight.shape
     if not xs or len(ws) != 2 or xs[-1] != ws[1]:
         raise ValueError(
             f"linear: x of shape {xs} does not fit weight of shape {ws}: weight must "
             f"be [out, in] and the last dim of x must be `in`"
         )
-    _check_dtypes("linear", x._array, weight._array)
+    _check_dtypes("linear", x, weight)
     if bias is None:
         return
-    if bias._array.shape != ws[:1]:
+    if bias.shape != ws[:1]:
         raise ValueError(
-            f"linear: bias of shape {bias._array.shape} does not fit weight of shape "
+            f"linear: bias of shape {bias.shape} does not fit weight of shape "
             f"{ws}: it must be {ws[:1]}"
         )
-    _check_dtypes("linear", x._array, bias._array)
+    _check_dtypes("linear", x, bias)
 
 
 def _check_dtypes(operator: str, x: Array, y: Array) -> None:
