@@ -111,7 +111,8 @@ class Optimizer(Cell):
     @property
     def num_steps(self) -> int:
         """How many steps have been taken: the value of `global_step`."""
-        return int(self.global_step.asnumpy().item())
+        number: int = self.global_step._array.item()
+        return number
 
     def settings(self, index: int) -> Settings:
         """Return what the rule needs to know of `parameters[index]`."""
@@ -127,7 +128,7 @@ class Optimizer(Cell):
 
     def advance(self) -> None:
         """Count a step in `global_step`."""
-        self.global_step.asnumpy()[0] += 1
+        self.global_step._array[0] += 1
 
     def adopt(self, owner: str) -> None:
         """Leave the state to `owner`; from now on only that can step the parameters.

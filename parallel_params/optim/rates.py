@@ -71,7 +71,7 @@ class Numbers:
         elif step >= len(self._exact):
             self._warn_of_the_end(step)
             return 0.0
-        value: float = self._parameter.asnumpy().item(step)
+        value: float = self._parameter._array.item(step)
         return self._exact[step] if value == self._rounded[step] else value
 
     def _warn_of_the_end(self, step: int) -> None:

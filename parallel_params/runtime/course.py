@@ -146,15 +146,15 @@ class Course:
 
         Collective: all ranks.
         """
-        flat = [rate for group in rates for rate in group]
-        if error is None and kernel_set().name != self._kernels.name:
+        now = kernel_set()
+        if error is None and now.name != self._kernels.name:
             error = KernelsChanged(
-                f"the kernels are {kernel_set()} now and were {self._kernels} when "
-                "this manager was made; choose them before, with set_kernels"
+                f"the kernels are {now} now and were {self._kernels} when this manager "
+                "was made; choose them before, with set_kernels"
             )
         try:
             total = self._status.exchange(
-                own, error, call=call, step=self.num_steps, rates=flat
+                own, error, call=call, step=self.num_steps, rates=rates
             )
         except Exception:
             # Streamed buckets have been reduced, and looked at, on the way.

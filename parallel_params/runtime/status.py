@@ -48,7 +48,7 @@ class Status:
         *,
         call: Call,
         step: int,
-        rates: Sequence[float],
+        rates: Sequence[Sequence[float]],
     ) -> Total:
         """Return the sums of the ranks' losses and weights in the order of the tree.
 
@@ -57,7 +57,8 @@ class Status:
             error: what this rank's forward or backward pass raised, or None.
             call: the method of the manager that this rank is in.
             step: steps taken so far.
-            rates: the learning rates about to be used, none without an update.
+            rates: the learning rates about to be used, per optimizer and group; none
+                without an update.
 
         Raises:
             RankFailed: a rank had an error; on a rank with one it is the cause. In a
@@ -72,7 +73,8 @@ class Status:
                 raise error
             return own
         # 32 bits of what this rank is about to do; exact in the float that is sent.
-        numbers = struct.pack(f"<2q{len(rates)}d", _NUMBERS[call], step, *rates)
+        flat = [rate for group in rates for rate in group]
+        numbers = struct.pack(f"<2q{len(flat)}d", _NUMBERS[call], step, *flat)
         mark = float(zlib.crc32(numbers)) if error is None else _FAILED
         messages = self._messages
         messages[self._comm.rank] = own.loss, own.weight, mark
@@ -83,7 +85,7 @@ class Status:
             self._raise_mismatch(
                 f"manager.{call}(...)",
                 f"{step} steps taken",
-                f"learning rates {[*rates]}",
+                f"learning rates {flat}",
             )
         losses, weights = messages[:, 0].tolist(), messages[:, 1].tolist()
         return Total(tree_sum(losses), tree_sum(weights))

@@ -187,7 +187,7 @@ class Frame:
             arrived. With sinks, the sink itself where something arrived. An array may
             share memory with others of them or with `seed`.
         """
-        return self.sweep_all([(root, seed)])
+        return self.sweep_all(((root, seed),))
 
     def sweep_all(self, seeds: Sequence[tuple[Tracked, Tracked]]) -> list[Gradient]:
         """Run backward from several roots, each with its gradient, at once."""

@@ -8,6 +8,8 @@ of a reduction over short rows.
 All arrays are C-contiguous; results never share memory with inputs.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from parallel_params.tensor.kernel_set import kernel
@@ -21,6 +23,21 @@ _FAINT = 1e-20
 def _block_rows(x: Array) -> int:
     width: int = x.shape[1]
     return max(1, BLOCK // width)
+
+
+@lru_cache(maxsize=8)
+def _ones(number: int, dtype: np.dtype[np.generic]) -> Array:
+    ones = np.ones(number, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+@lru_cache(maxsize=8)
+def _firsts(rows: int, width: int) -> Array:
+    """Return where each row of [rows, width] starts."""
+    firsts = np.arange(0, rows * width, width)
+    firsts.flags.writeable = False
+    return firsts
 
 
 def _exponentials(x: Array, e: Array, ones: Array) -> tuple[Array, Array]:
@@ -40,7 +57,7 @@ def _exponentials(x: Array, e: Array, ones: Array) -> tuple[Array, Array]:
 @kernel(fast="parallel_params.tensor.fast.forms")
 def softmax(x: Array, out: Array) -> None:
     """Write the softmax of every row into `out`; both [rows, width], width > 0."""
-    ones = np.ones(x.shape[1], x.dtype)
+    ones = _ones(x.shape[1], x.dtype)
     step = _block_rows(x)
     for start in range(0, len(x), step):
         e = out[start : start + step]
@@ -51,7 +68,7 @@ def softmax(x: Array, out: Array) -> None:
 @kernel(fast="parallel_params.tensor.fast.forms")
 def log_softmax(x: Array, out: Array) -> None:
     """Write log(softmax(row)) for every row; both [rows, width], width > 0."""
-    ones = np.ones(x.shape[1], x.dtype)
+    ones = _ones(x.shape[1], x.dtype)
     step = _block_rows(x)
     for start in range(0, len(x), step):
         block, e = x[start : start + step], out[start : start + step]
@@ -74,11 +91,10 @@ def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
         [rows] of the type of `x`.
     """
     rows, classes = x.shape
-    ones = np.empty(classes, x.dtype)
-    ones.fill(1)
+    firsts, ones = _firsts(rows, classes), _ones(classes, x.dtype)
     factor = np.array(scale, x.dtype)
-    at = np.arange(0, rows * classes, classes)
-    np.add(at, labels, at, casting="unsafe")  # uint64 labels were checked to be small
+    # Labels of uint64 were checked to be small.
+    at = np.add(firsts, labels, dtype=np.int64, casting="unsafe")
     losses = x.reshape(-1).take(at)
     step = _block_rows(x)
     for start in range(0, rows, step):

@@ -109,7 +109,11 @@ class SinkLeaf(Node):
     __slots__ = ("_sink",)
 
     def __init__(self, ordinal: int, sink: Array) -> None:
-        super().__init__(ordinal, (), None)
+        # Written out, because every weight gets one in every step.
+        self.ordinal = ordinal
+        self.inputs = ()
+        self.vjp = self.grad = None
+        self.is_owned = False
         self._sink = sink
 
     def add(self, grad: Array) -> None:

@@ -93,9 +93,9 @@ def _bare_cross_entropy(x: Tensor, labels: Array, is_mean: bool) -> Tensor:
     logits = x._array
     rows = np.ascontiguousarray(logits)
     scale = 1.0 / len(rows) if is_mean else 1.0
-    grad = np.empty_like(rows)
+    grad = np.empty(rows.shape, rows.dtype)
     losses = softmax_kernels.cross_entropy(rows, labels, grad, scale)
-    total = np.multiply(np.add.reduce(losses), np.array(scale, rows.dtype))
+    total = np.add.reduce(losses) * rows.dtype.type(scale)
 
     def vjp(g: Array) -> tuple[Array]:
         # This runs once, so the gradient may be finished where it lies.

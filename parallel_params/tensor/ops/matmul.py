@@ -216,7 +216,8 @@ def _check_linear(x: Array, weight: Array, bias: Array | None) -> None:
             f"linear: x of shape {xs} does not fit weight of shape {ws}: weight must "
             f"be [out, in] and the last dim of x must be `in`"
         )
-    _check_dtypes("linear", x, weight)
+    if x.dtype is not weight.dtype:
+        _check_dtypes("linear", x, weight)
     if bias is None:
         return
     if bias.shape != ws[:1]:
@@ -224,7 +225,8 @@ def _check_linear(x: Array, weight: Array, bias: Array | None) -> None:
             f"linear: bias of shape {bias.shape} does not fit weight of shape "
             f"{ws}: it must be {ws[:1]}"
         )
-    _check_dtypes("linear", x, bias)
+    if x.dtype is not bias.dtype:
+        _check_dtypes("linear", x, bias)
 
 
 def _check_dtypes(operator: str, x: Array, y: Array) -> None:
