@@ -1,6 +1,6 @@
 """One step of Adam's family on a slice: the moments, then the weight along them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,7 @@ from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adaptation:
+class Adaptation(NamedTuple):
     """The numbers of one step of the family.
 
     Attributes:
