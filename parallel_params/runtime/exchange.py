@@ -26,6 +26,14 @@ class Exchange:
     """On the reduced gradient; not 1 only for parameters that fewer ranks share than
     the mean is taken over."""
 
+    def start_publishing(self) -> None:
+        """Start to bring the new weights to the other nodes, if they go there.
+
+        Collective: the cross group.
+        """
+        if self.arena.role.gathers_weight:
+            self.reducer.start_gather(self.arena.weight)
+
 
 def name_finding(plan: Plan, arena: Arena, finding: Finding) -> NonFinite:
     """Say which parameter's element was found, and on which rank.

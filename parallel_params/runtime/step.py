@@ -205,7 +205,7 @@ class Step:
                     is_reduced=self._is_summed or not exchange.stepper.is_adding,
                 )
             # These weights travel while the next bucket is updated.
-            self._start_publishing(exchange)
+            exchange.start_publishing()
         self._finish_publishing()
 
     def _take_reduced(self, scale: float) -> None:
@@ -222,12 +222,8 @@ class Step:
         Collective: all ranks.
         """
         for exchange in self._parts:
-            self._start_publishing(exchange)
+            exchange.start_publishing()
         self._finish_publishing()
-
-    def _start_publishing(self, exchange: Exchange) -> None:
-        if exchange.arena.role.gathers_weight:
-            exchange.reducer.start_gather(exchange.arena.weight)
 
     def _finish_publishing(self) -> None:
         self._flights.land_all()
