@@ -101,7 +101,7 @@ class ParameterManager(ManagerCheckpoints):
         for each in optimizers:
             each.adopt("ParameterManager")
         self._course = Course(self.plan, self.comm, self._runtime, optimizers, starts)
-        self._edits = Edits(self._parameters)
+        self._edits = Edits(self._parameters, self.comm)
 
     def step(self, loss_fn: LossFunction, *batch: object) -> Tensor:
         """Take one optimizer step on the mean loss over the global batch.

@@ -106,32 +106,41 @@ class OpenedFiles(Files):
 
     def __init__(self, opener: FileOpener) -> None:
         self._opener = opener
-        self._opened: dict[int, SharedFile] = {}
+        self._opened: dict[int, tuple[SharedFile, Path]] = {}
 
     def open(self, path: Path) -> int:
         """Open a file through the opener; return a number below 0 for it."""
         file = self._opener(path)
         number = min(self._opened, default=0) - 1
-        self._opened[number] = file
+        self._opened[number] = file, path
         return number
 
     def write(self, descriptor: int, data: memoryview, offset: int) -> None:
         """Write all of `data` at a place of a file."""
         if descriptor < 0:
-            self._opened[descriptor].write_at(data, offset)
+            self._opened[descriptor][0].write_at(data, offset)
         else:
             super().write(descriptor, data, offset)
 
     def sync(self, descriptor: int) -> None:
-        """Push the content of a file to the disk."""
+        """Push the content of a file to the disk, by both if the opener wrote it.
+
+        That an opener's own `sync` ends in one of the system is its promise alone.
+        """
         if descriptor < 0:
-            self._opened[descriptor].sync()
+            file, path = self._opened[descriptor]
+            file.sync()
+            own = super().open(path)
+            try:
+                super().sync(own)
+            finally:
+                super().close(own)
         else:
             super().sync(descriptor)
 
     def close(self, descriptor: int) -> None:
         """Give a descriptor back."""
         if descriptor < 0:
-            self._opened.pop(descriptor).close()
+            self._opened.pop(descriptor)[0].close()
         else:
             super().close(descriptor)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from parallel_params.checkpoint.names import rename
 from parallel_params.errors import ParametersDoNotFit
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.parameter import Parameter
-from parallel_params.nn.settings import checked_bool
+from parallel_params.nn.settings import agreement_of, checked_bool
 from parallel_params.plan.text import did_you_mean, name_some
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
@@ -47,41 +48,83 @@ def load_param_into_net(
         TypeError: an argument is none of these.
         ParametersDoNotFit: another shape or type, or, strictly, names that are missing.
             Nothing was written.
+        RankFailed: a manager has the net, and this is what another rank met.
+        PlanMismatch: a manager has the net, and the ranks give it different names.
 
     Collective: if a manager has the net, its ranks, with the same values.
     """
-    _check_arguments(net, parameter_dict)
-    checked_bool("strict_load", strict_load)
-    if checked_bool("remove_redundancy", remove_redundancy):
-        raise TypeError(
-            "remove_redundancy: load a checkpoint of all ranks with "
-            "ParameterManager.load, which knows who saved what"
-        )
-    ours = {p.name: p for _, p in net.parameters_and_names()}
-    theirs = _names_here(parameter_dict, ours, renames or {})
-    pairs = []
-    for name, parameter in ours.items():
-        if name in theirs:
-            given = parameter_dict[theirs[name]]
-            assert isinstance(given, Parameter)
-            pairs.append((parameter, _fitting(parameter, given, is_strict=strict_load)))
-    missing = [name for name in ours if name not in theirs]
-    used = {theirs[name] for name in ours if name in theirs}
-    unused = [name for name in parameter_dict if name not in used]
-    lines = [*_remarks(missing, "the dict has no", parameter_dict)]
-    lines += _remarks(unused, "the net has no", ours)
-    if lines and strict_load:
-        raise ParametersDoNotFit(f"load_param_into_net, strictly: {'; '.join(lines)}")
-    for parameter, values in pairs:
-        parameter.set_data(Tensor.wrap(values), bool(parameter.sliced))
-    for line in lines:
-        _log.warning("load_param_into_net: %s", line)
-    return missing, unused
-
-
-def _check_arguments(net: object, given: object) -> None:
     if not isinstance(net, Cell):
         raise TypeError(f"net is a Cell, not {type(net).__name__}")
+    error: Exception | None = None
+    fitted = _Fitted({}, [], [])
+    try:
+        _check_arguments(parameter_dict, strict_load, remove_redundancy)
+        fitted = _fit(net, parameter_dict, renames or {}, is_strict=strict_load)
+    except Exception as raised:
+        error = raised
+    _agree(net, error, fitted)
+    for parameter, values in fitted.values.values():
+        parameter.set_data(Tensor.wrap(values), bool(parameter.sliced))
+    for line in fitted.remarks(net, parameter_dict):
+        _log.warning("load_param_into_net: %s", line)
+    return fitted.missing, fitted.unused
+
+
+class _Fitted(NamedTuple):
+    """What goes where, nothing of it done yet.
+
+    Attributes:
+        values: by name of the net, a parameter and what it gets.
+        missing: names of the net that get nothing.
+        unused: names of the dict that go nowhere.
+    """
+
+    values: dict[str, tuple[Parameter, Array]]
+    missing: list[str]
+    unused: list[str]
+
+    def remarks(self, net: Cell, given: Iterable[str]) -> list[str]:
+        """Say what is left on either side."""
+        ours = [p.name for _, p in net.parameters_and_names()]
+        lines = _remarks(self.missing, "the dict has no", given)
+        return lines + _remarks(self.unused, "the net has no", ours)
+
+
+def _fit(
+    net: Cell,
+    given: Mapping[str, Parameter | str],
+    renames: Mapping[str, str],
+    *,
+    is_strict: bool,
+) -> _Fitted:
+    """Find what each parameter gets, in its own type."""
+    ours = {p.name: p for _, p in net.parameters_and_names()}
+    theirs = _names_here(given, ours, renames)
+    values = {}
+    for name, parameter in ours.items():
+        if name in theirs:
+            found = given[theirs[name]]
+            assert isinstance(found, Parameter)
+            values[name] = parameter, _fitting(parameter, found, is_strict=is_strict)
+    used = {theirs[name] for name in values}
+    missing = [name for name in ours if name not in theirs]
+    fitted = _Fitted(values, missing, [name for name in given if name not in used])
+    if is_strict and (lines := fitted.remarks(net, given)):
+        raise ParametersDoNotFit(f"load_param_into_net, strictly: {'; '.join(lines)}")
+    return fitted
+
+
+def _agree(net: Cell, error: Exception | None, fitted: _Fitted) -> None:
+    """Raise what is wrong, on all ranks of the managers that have parts of the net."""
+    names = [name for name in fitted.values]
+    found = [agreement_of(p) for _, p in net.parameters_and_names()]
+    for agree in dict.fromkeys(each for each in found if each is not None):
+        agree(error, "load_param_into_net: " + ", ".join(names))
+    if error is not None:
+        raise error
+
+
+def _check_arguments(given: object, strict_load: bool, redundancy: bool) -> None:
     if not isinstance(given, dict):
         raise TypeError(f"parameter_dict is a dict, not {type(given).__name__}")
     for name, value in given.items():
@@ -90,6 +133,12 @@ def _check_arguments(net: object, given: object) -> None:
                 f"parameter_dict: {name!r} is a {type(value).__name__}; expected "
                 "names, and Parameters as load_checkpoint gives them"
             )
+    checked_bool("strict_load", strict_load)
+    if checked_bool("remove_redundancy", redundancy):
+        raise TypeError(
+            "remove_redundancy: load a checkpoint of all ranks with "
+            "ParameterManager.load, which knows who saved what"
+        )
 
 
 def _names_here(

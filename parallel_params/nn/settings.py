@@ -7,11 +7,17 @@ mean is decided in `plan/plan.py` alone.
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 DEFAULT_NAME = "Parameter"
 MAX_NAME_LENGTH = 1024
 # `require_grad` is at 0.96 from `requires_grad`, `naem` at 0.75 from `name`.
 _NEAR = 0.8
+
+Agree: TypeAlias = Callable[[Exception | None, str], None]
+"""Raises on all ranks of a manager what one of them passes, or if their texts differ.
+
+Collective: the ranks of the manager."""
 
 
 def checked_name(value: object) -> str:
@@ -111,7 +117,7 @@ CLONED = (
 )
 
 # What a manager lends a parameter: it ends with the manager, and no copy has it.
-LENT = ("_fetch", "_outline", "_write", "_on_edit")
+LENT = ("_fetch", "_outline", "_write", "_on_edit", "_agree")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +162,7 @@ class Settings:
     _is_bound: bool = False  # does a manager hold the storage?
     # Of a parameter with a manager: tells it that a flag was set.
     _on_edit: "Callable[[], None] | None" = None
+    _agree: "Agree | None" = None
     _requires_grad: bool = True
 
     def __init__(self, name: str | None) -> None:
@@ -215,3 +222,8 @@ def _attributes(kind: type) -> tuple[str, ...]:
         for name in ["cache_shape", *dir(kind)]
         if not name.startswith("_") and not callable(getattr(kind, name, None))
     )
+
+
+def agreement_of(parameter: Settings) -> Agree | None:
+    """Return how the ranks agree that share a parameter; None without a manager."""
+    return parameter._agree

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parallel_params.nn.assigned import as_type_of, check_layout
-from parallel_params.nn.settings import LENT, Settings, checked_bool
+from parallel_params.nn.settings import LENT, Agree, Settings, checked_bool
 from parallel_params.plan.interval import Interval
 from parallel_params.tensor import tape
 from parallel_params.tensor.dtype import DType, dtype_of
@@ -187,9 +187,10 @@ class Storage(Settings, Tensor):
         _set(self, "_fetch", fetch)
         self._is_bound = True
 
-    def watch(self, on_edit: "Callable[[], None]") -> None:
-        """Have the manager told when a flag is set that its plan depends on."""
+    def watch(self, on_edit: "Callable[[], None]", agree: Agree) -> None:
+        """Have the manager told of flags; `agree` asks its ranks before all write."""
         _set(self, "_on_edit", on_edit)
+        _set(self, "_agree", agree)
 
     def share(self, write: "Callable[[Storage, Array], None]") -> None:
         """Leave writing values to `write`, which knows who else has them."""

@@ -6,6 +6,8 @@ refused. Whether they fit is only looked at after one was set.
 
 from collections.abc import Mapping, Sequence
 
+from parallel_params.comm.agree import agree_ok, agree_same
+from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import PlanError, PlanOutdated
 from parallel_params.nn.parameter import Parameter
 from parallel_params.nn.settings import COMPILED
@@ -17,10 +19,11 @@ class Edits:
 
     Args:
         parameters: by name; each tells here when one of its flags is set.
+        comm: the ranks that hold them.
     """
 
-    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
-        self._parameters = parameters
+    def __init__(self, parameters: Mapping[str, Parameter], comm: Communicator) -> None:
+        self._parameters, self._comm = parameters, comm
         self.begin()
 
     def begin(self) -> None:
@@ -32,7 +35,15 @@ class Edits:
     def watch(self) -> None:
         """Let the parameters tell of flags, again after they were bound again."""
         for parameter in self._parameters.values():
-            parameter.watch(self._note)
+            parameter.watch(self._note, self._agree)
+
+    def _agree(self, error: Exception | None, text: str) -> None:
+        """Raise on all ranks what one passes; or if they are about different things.
+
+        Collective: all ranks.
+        """
+        agree_ok(self._comm, error)
+        agree_same(self._comm, text, "what is written into the parameters")
 
     def problem(self) -> PlanOutdated | None:
         """Say which flags are not those of the plan, if any."""

@@ -10,7 +10,7 @@ from small_nets import adamw, make_net
 import parallel_params as pp
 from parallel_params import nn
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import ParametersDoNotFit
+from parallel_params.errors import ParametersDoNotFit, PlanMismatch, RankFailed
 
 NAMES = ["0.weight", "0.bias", "1.gamma", "1.beta"]
 
@@ -174,5 +174,49 @@ def test_a_managed_net_is_loaded_by_all_ranks(on_ranks: OnRanks) -> None:
                 wrong.append(level)
             manager.close()
         assert_on_all_ranks(comm, not wrong, f"levels {wrong}")
+
+    on_ranks(body)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("level", [0, 2])
+def test_a_rank_that_cannot_load_takes_all_with_it(
+    on_ranks: OnRanks, level: int
+) -> None:
+    """Another shape, a name that is missing: whatever the last rank alone has."""
+
+    def spoiled(source: nn.Cell, spoil: str) -> dict[str, pp.Parameter | str]:
+        given = renamed(source, "")
+        last = [*given][-1]
+        if spoil == "shape":
+            given[last] = pp.Parameter(pp.Tensor(np.zeros((7, 7, 7), np.float32)))
+        elif spoil == "name":
+            del given[last]
+        return given
+
+    def body(comm: Communicator) -> None:
+        source, net = make_net(1), make_net(2)
+        manager = pp.ParameterManager(
+            net, adamw(net), comm=comm, policy=pp.Policy(level=pp.Level(level))
+        )
+        before, wrong = values_of(net), []
+        for spoil, kinds in (
+            ("shape", (ParametersDoNotFit, RankFailed)),
+            ("name", (PlanMismatch,)),
+        ):
+            is_last = comm.rank == comm.size - 1
+            given = spoiled(source, spoil if is_last else "")
+            try:
+                pp.load_param_into_net(net, given)
+                wrong += [spoil] if comm.size > 1 else []
+            except kinds:
+                pass
+            if comm.size > 1 and values_of(net) != before:
+                wrong.append(f"{spoil}: values moved")
+            comm.barrier()
+        pp.load_param_into_net(net, renamed(source, ""))
+        wrong += [] if values_of(net) == values_of(source) else ["not loaded later"]
+        manager.close()
+        assert_on_all_ranks(comm, not wrong, str(wrong))
 
     on_ranks(body)

@@ -1,5 +1,6 @@
 """MPI-IO on request: the same bytes, errors of one rank on all, refusals."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -110,6 +111,42 @@ def test_a_rank_whose_mpi_io_fails_fails_the_save_on_all(on_ranks: OnRanks) -> N
         assert_on_all_ranks(comm, comm.rank > 0 or not left, str(left))
 
     on_ranks(body)
+
+
+def test_what_an_opener_wrote_is_pushed_to_the_disk_by_the_system_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether `MPI_File_sync` does it is up to the MPI."""
+
+    class Written:
+        def __init__(self, path: Path) -> None:
+            self._file = path.open("r+b", buffering=0)
+
+        def write_at(self, data: memoryview, offset: int) -> None:
+            done.append("write")
+            os.pwrite(self._file.fileno(), data, offset)
+
+        def sync(self) -> None:
+            done.append("sync")
+
+        def close(self) -> None:
+            done.append("close")
+            self._file.close()
+
+    def fsync(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    done: list[str] = []
+    path = tmp_path / "data"
+    path.write_bytes(bytes(8))
+    monkeypatch.setattr(os, "fsync", fsync)
+    files = OpenedFiles(Written)
+    descriptor = files.open(path)
+    files.write(descriptor, memoryview(b"1234"), 4)
+    files.sync(descriptor)
+    files.close(descriptor)
+    assert done == ["write", "sync", str(path), "close"]
+    assert path.read_bytes() == bytes(4) + b"1234"
 
 
 def test_ways_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
