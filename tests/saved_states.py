@@ -1,14 +1,20 @@
 """Training states on disk that tests of checkpoints share: made, loaded, compared."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from odd_nets import OPTIMIZERS, OddNet, policy_of
+from ranked import assert_on_all_ranks
 from small_nets import global_batch, loss_of, share_of
 
+from parallel_params.checkpoint.hashes import hash_of
 from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.strict_json import canonical
+from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
+from parallel_params.errors import CheckpointError
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.cell import Cell
 from parallel_params.optim.optimizer import Optimizer
@@ -58,3 +64,33 @@ def tensors_in(path: Path) -> Mapping[str, bytes]:
             + np.ascontiguousarray(reader.array(stored)).tobytes()
             for stored in reader.manifest.tensors
         }
+
+
+def edit(saved: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]  # JSON
+    """Change a manifest as somebody does who knows how its hash is made."""
+    record = json.loads((saved / "manifest.json").read_text())
+    record.pop("checksum")
+    change(record)
+    text = canonical({**record, "checksum": hash_of(canonical(record))})
+    (saved / "manifest.json").write_bytes(text)
+
+
+def refused(saved: Path, kind: type[CheckpointError], *words: str) -> None:
+    """Load on two ranks: all raise `kind` with these words, and no weight moves."""
+
+    def body(comm: Communicator) -> None:
+        manager, _ = make_manager(comm, 2, seed=5)
+        before = manager.weights_hash()
+        text = "nothing was raised"
+        try:
+            manager.load(saved)
+        except kind as error:
+            text = "" if type(error) is kind else f"it was {error!r}"
+            text += "".join(
+                f"no {w!r} in {error}" for w in words if w not in str(error)
+            )
+        text += "" if manager.weights_hash() == before else "; weights moved"
+        text += "" if manager.num_steps == 0 else "; steps moved"
+        assert_on_all_ranks(comm, not text, text)
+
+    run_threads(2, body)

@@ -1,7 +1,8 @@
 """A checkpoint of any world, level and mesh goes on in any other, bit for bit."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from parallel_params.checkpoint.manifest import Layout
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
+from parallel_params.plan.mesh import Mesh
+from parallel_params.plan.policy import Transport
 
 # Ranks, level, ranks per node; all of them under one optimizer.
 WORLDS = [
@@ -196,3 +199,60 @@ def test_a_run_goes_on_with_its_bits_over_another_transport(
         return manager.weights_hash()
 
     assert run_threads(num_ranks, go_on) == [last_hash] * num_ranks
+
+
+# Ranks, ranks per node, transport, level: of the runs that save, go fast, come back.
+ROUTES: list[tuple[tuple[int, int, Transport, int], ...]] = [
+    ((1, 1, "auto", 0), (2, 2, "auto", 2), (4, 2, "messages", 3)),
+    ((4, 2, "auto", 3), (4, 1, "messages", 1), (2, 2, "auto", 0)),
+    ((2, 1, "messages", 1), (4, 4, "auto", 3), (1, 1, "auto", 2)),
+]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_state_goes_to_the_fast_reduction_and_back(
+    tmp_path: Path, route: tuple[tuple[int, int, Transport, int], ...]
+) -> None:
+    """Over other transports and nodes; back in canonical mode the bits are those."""
+
+    def manage(comm: Communicator, number: int) -> tuple[ParameterManager, nn.Cell]:
+        _, per_node, transport, level = route[number]
+        is_fast, net = number == 1, make_net(number)
+        policy = policy_of(
+            level, grains=None if is_fast else GRAINS, transport=transport
+        )
+        policy = replace(policy, reduction="fast" if is_fast else "canonical")
+        mesh = Mesh(data=comm.size, ranks_per_node=per_node)
+        manager = ParameterManager(net, adamw(net), comm=comm, policy=policy, mesh=mesh)
+        return manager, net
+
+    def save(comm: Communicator) -> tuple[str, str]:
+        manager, net = manage(comm, 0)
+        take_steps(manager, net)
+        manager.save(tmp_path / "first")
+        saved = manager.weights_hash()
+        take_steps(manager, net, LAST)
+        return saved, manager.weights_hash()
+
+    def go_fast(comm: Communicator, name: str) -> tuple[str, str]:
+        manager, net = manage(comm, 1)
+        manager.load(tmp_path / "first")
+        manager.save(tmp_path / name, layout="shards")
+        loaded = manager.weights_hash()
+        take_steps(manager, net, LAST)
+        return loaded, manager.weights_hash()
+
+    def come_back(comm: Communicator) -> str:
+        manager, net = manage(comm, 2)
+        manager.load(tmp_path / "second")
+        take_steps(manager, net, LAST)
+        return manager.weights_hash()
+
+    saved, last = run_threads(route[0][0], save)[0]
+    fast, again = (
+        run_threads(route[1][0], partial(go_fast, name=name))[0]
+        for name in ("second", "third")
+    )
+    assert fast == again  # in a world of one size
+    assert fast[0] == saved
+    assert run_threads(route[2][0], come_back) == [last] * route[2][0]

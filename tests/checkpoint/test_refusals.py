@@ -1,7 +1,6 @@
 """What is not a whole checkpoint of this net is refused, and changes nothing."""
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -11,14 +10,12 @@ import numpy as np
 import pytest
 from odd_nets import policy_of
 from ranked import assert_on_all_ranks
-from saved_states import make_manager, take_steps, tensors_in
+from saved_states import edit, make_manager, refused, take_steps, tensors_in
 
 from parallel_params import optim
 from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.checkpoint.files import Files
-from parallel_params.checkpoint.hashes import hash_of
 from parallel_params.checkpoint.reading import _PIECE_BYTES, Reader
-from parallel_params.checkpoint.strict_json import canonical
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import (
@@ -49,36 +46,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(whole: Path, tmp_path: Path) -> Path:
     """A copy, to be spoiled."""
     return Path(shutil.copytree(whole, tmp_path / "saved"))
-
-
-def edit(saved: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]  # JSON
-    """Change a manifest as somebody does who knows how its hash is made."""
-    record = json.loads((saved / "manifest.json").read_text())
-    record.pop("checksum")
-    change(record)
-    text = canonical({**record, "checksum": hash_of(canonical(record))})
-    (saved / "manifest.json").write_bytes(text)
-
-
-def refused(saved: Path, kind: type[CheckpointError], *words: str) -> None:
-    """Load on two ranks: all raise `kind` with these words, and no weight moves."""
-
-    def body(comm: Communicator) -> None:
-        manager, _ = make_manager(comm, 2, seed=5)
-        before = manager.weights_hash()
-        text = "nothing was raised"
-        try:
-            manager.load(saved)
-        except kind as error:
-            text = "" if type(error) is kind else f"it was {error!r}"
-            text += "".join(
-                f"no {w!r} in {error}" for w in words if w not in str(error)
-            )
-        text += "" if manager.weights_hash() == before else "; weights moved"
-        text += "" if manager.num_steps == 0 else "; steps moved"
-        assert_on_all_ranks(comm, not text, text)
-
-    run_threads(2, body)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optim.safetensors"])

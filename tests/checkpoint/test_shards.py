@@ -2,13 +2,17 @@
 
 import json
 import math
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from saved_states import make_manager, take_steps, tensors_in
+from saved_states import edit, make_manager, refused, take_steps, tensors_in
 
 from parallel_params import optim
 from parallel_params.checkpoint.boxes import boxes_of
@@ -17,13 +21,19 @@ from parallel_params.checkpoint.manifest import Layout
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import CheckpointDamaged, CheckpointNotSaved
+from parallel_params.errors import (
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointNotSaved,
+)
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.interval import Interval, is_cover
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Level, Policy
 from parallel_params.tensor.tensor import Tensor
+
+Record: TypeAlias = dict[str, Any]  # JSON
 
 
 @given(st.data())
@@ -244,3 +254,110 @@ def test_what_cannot_be_saved_as_asked_is_refused_on_all_ranks(tmp_path: Path) -
 
     run_threads(2, body)
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+# ---- hostile folders: what `test_refusals.py` has for layout `one`, in this one
+
+
+@pytest.fixture(scope="module")
+def four(one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state as the shards of four ranks."""
+    return copy(one, tmp_path_factory.mktemp("hostile") / "four", "shards", 4)
+
+
+def _files(record: Record, number: int = 0) -> Record:
+    file: Record = record["files"][number]
+    return file
+
+
+def _cut_tensor(record: Record) -> Any:
+    """Return the blocks of a tensor that several files have parts of."""
+    tensors = record["tensors"]
+    many = [t for t in tensors if len({b["file"] for b in t["blocks"]}) > 1]
+    return many[0]["blocks"]
+
+
+def _grow_head(record: Record, num_bytes: int) -> None:
+    """Let everything in the first file lie behind a head of a terabyte or so."""
+    file = _files(record)
+    for key in ("header_bytes", "num_bytes"):
+        file[key] += num_bytes
+    for tensor in record["tensors"]:
+        for block in tensor["blocks"]:
+            block["offset"] += num_bytes * (block["file"] == 0)
+
+
+HOSTILE: dict[str, Callable[[Record], object]] = {
+    "../shard": lambda r: _files(r).update(name="../shard-00001.safetensors"),
+    "/etc": lambda r: _files(r).update(name="/etc/shard-00001.safetensors"),
+    "sub/shard": lambda r: _files(r, 1).update(name="sub/shard-00001.safetensors"),
+    "is there twice": lambda r: _files(r).update(name=_files(r, 1)["name"]),
+    "No such file": lambda r: _files(r).update(name="shard-00099-model.safetensors"),
+    "head is longer": lambda r: _files(r).update(header_bytes=2**40),
+    "a huge head": lambda r: _grow_head(r, 2**40),
+    "was saved with": lambda r: _files(r, 1).update(num_bytes=2**50),
+    "file 99": lambda r: _cut_tensor(r)[0].update(file=99),
+    "starts at byte": lambda r: _cut_tensor(r)[1].update(
+        {key: _cut_tensor(r)[0][key] for key in ("file", "offset")}
+    ),
+    "reaches byte": lambda r: _cut_tensor(r)[0].update(offset=2**61),
+    "the head reaches": lambda r: _cut_tensor(r)[0].update(offset=0),
+    "expected a number from 0": lambda r: _cut_tensor(r)[0].update(offset=-1),
+    "or too large": lambda r: _cut_tensor(r)[-1].update(stop=2**50),
+    "elements of": lambda r: _cut_tensor(r).pop(),
+    "the tensor": lambda r: r["tensors"].append(r["tensors"][0]),
+}
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_a_hostile_manifest_of_shards_is_refused(
+    four: Path, tmp_path: Path, words: str
+) -> None:
+    spoiled = Path(shutil.copytree(four, tmp_path / "spoiled"))
+    edit(spoiled, HOSTILE[words])
+    is_shorter = words in ("a huge head", "was saved with")
+    kind = CheckpointDamaged if is_shorter else CheckpointError
+    refused(spoiled, kind, "was saved with" if is_shorter else words)
+
+
+def test_a_shard_that_is_a_link_a_pipe_or_gone_is_refused(
+    four: Path, tmp_path: Path
+) -> None:
+    spoiled = Path(shutil.copytree(four, tmp_path / "spoiled"))
+    shard = max(spoiled.glob("*.safetensors"))
+    target = tmp_path / "elsewhere"
+    shard.rename(target)
+    refused(spoiled, CheckpointError, shard.name, "No such file")
+    shard.symlink_to(target)
+    refused(spoiled, CheckpointError, shard.name, "a link")
+    shard.unlink()
+    os.mkfifo(shard)
+    refused(spoiled, CheckpointError, shard.name, "no ordinary file")
+    shard.unlink()
+    target.rename(shard)
+    os.truncate(shard, shard.stat().st_size - 1)
+    refused(spoiled, CheckpointDamaged, shard.name, "bytes")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"w": NaN}',
+        b'{"w": 1, "w": 2}',
+        b'{"w": {"dtype": "F32", "shape": [1e400], "data_offsets": [0, 4]}}',
+        b"\xff" * 64,
+    ],
+)
+def test_a_head_that_is_not_the_one_saved_is_refused_unread(
+    four: Path, tmp_path: Path, text: bytes
+) -> None:
+    """Nothing is taken from a head: its hash is in the manifest."""
+    spoiled = Path(shutil.copytree(four, tmp_path / "spoiled"))
+    shard = min(spoiled.glob("*.safetensors"))
+    with shard.open("r+b") as file:
+        file.seek(8)
+        file.write(text)
+    refused(spoiled, CheckpointDamaged, f"the head of {spoiled / shard.name}")
+    with shard.open("r+b") as file:
+        file.write((2**63).to_bytes(8, "little"))
+    refused(spoiled, CheckpointDamaged, f"the head of {spoiled / shard.name}")
