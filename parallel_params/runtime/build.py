@@ -28,6 +28,7 @@ from parallel_params.runtime.step import Step
 from parallel_params.runtime.stepper import Stepper
 from parallel_params.runtime.stream import Streams
 from parallel_params.runtime.verdict import Verdict
+from parallel_params.runtime.writes import Writes
 from parallel_params.tensor.tape import Array
 
 
@@ -128,6 +129,7 @@ def assemble(
         statistics=statistics,
         node=node,
         groups=groups,
+        writes=Writes(plan, comm, node),
     )
 
 

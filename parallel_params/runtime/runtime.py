@@ -36,6 +36,7 @@ class Runtime:
         statistics: what follows the grains without a gradient.
         node: the windows.
         groups: the communicators.
+        writes: writes what a user sets.
     """
 
     arenas: tuple[Arena, ...]
@@ -46,6 +47,7 @@ class Runtime:
     statistics: Statistics
     node: NodeMemory
     groups: Groups
+    writes: Writes
 
     @contextmanager
     def unsharded(self) -> Iterator[None]:
@@ -102,7 +104,6 @@ class Runtime:
 
     def bind(self) -> None:
         """Let the parameters show what lies in the arenas, and be written there."""
-        writes = Writes(self.node)
         for arena in self.arenas:
             role = arena.role
             is_shared = role.has_shared_weight or role.is_gathered
@@ -114,9 +115,9 @@ class Runtime:
                 parameter.house(
                     arena.view(arena.weight, extent, shape), is_shared=is_shared
                 )
-            if is_shared or MASTER_WEIGHT in arena.state:
+            if role.num_ranks > 1 or MASTER_WEIGHT in arena.state:
                 # There is more than one copy of a value that a user sets.
-                writes.watch(arena)
+                self.writes.watch(arena)
         self.gatherer.take_over()
 
     def go_on_from(self, earlier: "Runtime") -> None:

@@ -20,6 +20,7 @@ from parallel_params.errors import (
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
+from parallel_params.plan.policy import Level, Policy
 from parallel_params.tensor.initializer import initializer, lazy_init
 from parallel_params.tensor.laws import Zero
 from parallel_params.tensor.random import Stream
@@ -121,6 +122,37 @@ def test_ranks_in_different_calls_do_not_hang(on_ranks: OnRanks, call: str) -> N
                 manager.step(loss_of(net), *batch)
 
         judge(comm, attempt, f"manager.{call}(...)", "manager.step(...)")
+
+    on_ranks(body)
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("is_one", [False, True])
+def test_values_of_one_rank_are_not_written(
+    on_ranks: OnRanks, level: int, is_one: bool
+) -> None:
+    def body(comm: Communicator) -> None:
+        if comm.size == 1:
+            return
+        net = make_net()
+        policy = Policy(level=Level(level), shard_threshold_bytes=0)
+        manager = ParameterManager(net, adamw(net), policy=policy, comm=comm)
+        before = manager.weights_hash()
+        weight = net.trainable_params()[0]
+        is_odd = comm.rank == comm.size - 1
+        values = Tensor(np.full(weight.shape, 1 + is_odd, np.float32))
+
+        def attempt() -> None:
+            if is_odd or not is_one:
+                weight.set_data(values)
+            else:
+                manager.step(loss_of(net), *share_of(comm, *global_batch(comm.size)))
+
+        odd = "manager.step(...)" if is_one else f"rank {comm.size - 1}"
+        judge(comm, attempt, f"set_data of {weight.name!r}", odd)
+        after = manager.weights_hash()
+        assert_on_all_ranks(comm, after == before, "weights changed")
 
     on_ranks(body)
 
