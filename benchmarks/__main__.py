@@ -12,6 +12,7 @@ from benchmarks import (
     leak,
     memory,
     operators,
+    operators_beside,
     reshard,
     same_bits,
     step,
@@ -27,6 +28,7 @@ app.command("cable")(cable.main)
 app.command("kernels")(kernels.main)
 app.command("memory")(memory.main)
 app.command("operators")(operators.main)
+app.command("operators-beside-torch")(operators_beside.main)
 app.command("checkpoint")(checkpoint.main)
 app.command("kills")(kills.main)
 app.command("reshard")(reshard.main)

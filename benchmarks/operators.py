@@ -108,11 +108,33 @@ def _clocked_rule(clocks: Clocks, update: Callable[..., None]) -> Callable[..., 
     return updated
 
 
-def profile(model: str, *, kernels: str, num_steps: int) -> tuple[list[str], float]:
-    """Return the rows of a table, slowest first, and the milliseconds of a bare step.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Medians over some steps, in seconds.
 
-    Every figure is the median over the steps, in milliseconds.
+    Attributes:
+        found: (operator, shape of its result) -> forward, backward, in products.
+        counts: how often each was called in a step.
+        rule: of the optimizer.
+        total: of a step.
+        bare: of a step without the clocks.
     """
+
+    found: dict[tuple[str, str], list[float]]
+    counts: dict[tuple[str, str], int]
+    rule: float
+    total: float
+    bare: float
+
+    @property
+    def rest(self) -> float:
+        """What no operator and no rule took."""
+        spent = sum(row[FORWARD] + row[BACKWARD] for row in self.found.values())
+        return self.total - self.rule - spent
+
+
+def profile(model: str, *, kernels: str, num_steps: int) -> Profile:
+    """Take steps on one rank, bare and with clocks."""
     batch = MODELS[model].batch
     ours = Ours(model=model, batch_sizes=[batch], policy={"level": 0}, kernels=kernels)
     ours.keep_memory()
@@ -133,22 +155,31 @@ def profile(model: str, *, kernels: str, num_steps: int) -> tuple[list[str], flo
             steps.append({key: list(row) for key, row in clocks.by_operator.items()})
             rules.append(clocks.rule)
     ours.close()
-    total, rule = statistics.median(totals), statistics.median(rules)
-    found = {
-        key: [statistics.median(step[key][i] for step in steps) for i in range(3)]
-        for key in steps[0]
-    }
-    spent = {key: row[FORWARD] + row[BACKWARD] for key, row in found.items()}
+    return Profile(
+        found={
+            key: [statistics.median(step[key][i] for step in steps) for i in range(3)]
+            for key in steps[0]
+        },
+        counts=dict(clocks.counts),
+        rule=statistics.median(rules),
+        total=statistics.median(totals),
+        bare=bare,
+    )
+
+
+def rows_of(seen: Profile) -> list[str]:
+    """Return the rows of a table, slowest first, in milliseconds."""
+    total = seen.total
+    spent = {key: row[FORWARD] + row[BACKWARD] for key, row in seen.found.items()}
     lines = [
-        _line(*key, str(clocks.counts[key]), *found[key], share=spent[key] / total)
-        for key in sorted(found, key=lambda key: -spent[key])
+        _line(*key, str(seen.counts[key]), *seen.found[key], share=spent[key] / total)
+        for key in sorted(seen.found, key=lambda key: -spent[key])
     ]
-    rest = total - rule - sum(spent.values())
-    lines.append(_line("AdamW", "", "1", share=rule / total, forward=rule))
-    lines.append(_line("the rest", "", "", share=rest / total, forward=rest))
-    in_products = sum(row[PRODUCTS] for row in found.values())
+    lines.append(_line("AdamW", "", "1", share=seen.rule / total, forward=seen.rule))
+    lines.append(_line("the rest", "", "", share=seen.rest / total, forward=seen.rest))
+    in_products = sum(row[PRODUCTS] for row in seen.found.values())
     lines.append(_line("**all**", "", "", total, None, in_products, share=1.0))
-    return lines, bare
+    return lines
 
 
 def _clocked_rule_of(clocks: Clocks) -> Callable[..., None]:
@@ -180,12 +211,13 @@ def main(
     with threadpool_limits(1):
         square = np.ones((1024, 1024), np.float32)
         rate = fastest_gflops(lambda: np.matmul(square, square), 2 * 1024**3)
-        lines, bare = profile(model, kernels=kernels, num_steps=steps)
+        seen = profile(model, kernels=kernels, num_steps=steps)
         rate = max(rate, fastest_gflops(lambda: np.matmul(square, square), 2 * 1024**3))
     least = product_flops(MODELS[model], MODELS[model].batch) / rate / 1e9
     print(f"{MODELS[model].text}; {environment()}, kernels {pp.kernel_set()}")
     print(f"{blas_variables()}\n")
-    print("\n".join([HEAD, RULE, *lines]))
+    print("\n".join([HEAD, RULE, *rows_of(seen)]))
+    bare = seen.bare
     print(
         f"\nMilliseconds of a step. Without the clocks a step takes {bare * 1e3:.2f}, "
         f"of which its products would take {least * 1e3:.2f}, or {least / bare:.0%}, "

@@ -120,12 +120,12 @@ def _conv(
         wide = [None if t is None else cast(t, single) for t in (x, weight, bias)]
         assert wide[0] is not None
         assert wide[1] is not None
-        out = _computed(wide[0], wide[1], wide[2], windows, groups)
+        out = _convolved(wide[0], wide[1], wide[2], windows, groups)
         return cast(out, x._array.dtype)
-    return _computed(x, weight, bias, windows, groups)
+    return _convolved(x, weight, bias, windows, groups)
 
 
-def _computed(
+def _convolved(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
