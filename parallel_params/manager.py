@@ -6,7 +6,6 @@ decide, update, publish.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from parallel_params.plan.policy import Policy
 from parallel_params.runtime.backward import LossFunction, Total
 from parallel_params.runtime.beginning import first_plan
 from parallel_params.runtime.build import build_runtime
+from parallel_params.runtime.closing import Closing
 from parallel_params.runtime.course import Course, first_starts
 from parallel_params.runtime.edits import Edits
 from parallel_params.runtime.foreign import check_gradients, fill_views
@@ -37,7 +37,7 @@ from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
 
-class ParameterManager(ManagerCheckpoints):
+class ParameterManager(ManagerCheckpoints, Closing):
     """Trains the parameters of a net on all ranks of a world as their flags say.
 
     Making one plans, agrees on the plan with all ranks, moves the parameters into
@@ -228,29 +228,18 @@ class ParameterManager(ManagerCheckpoints):
             self._course.refuse_while_evaluating("the manager be closed")
             self._runtime.gatherer.gather_all()
             node, groups = self._runtime.node, self._runtime.groups
-            self._release()
+            self.abandon()
             # No view of the windows is ours any more.
             node.close()
             groups.close()
             if self._is_own_comm:
                 self.comm.close()
 
-    def __enter__(self) -> "ParameterManager":
-        return self
+    def abandon(self) -> None:
+        """Release the parameters without the other ranks, where they may be anywhere.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            # The other ranks may be anywhere: freeing communicators could hang.
-            self._release()
-
-    def _release(self) -> None:
+        Communicators and windows stay until the process ends.
+        """
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             runtime.release()

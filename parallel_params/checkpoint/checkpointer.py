@@ -101,6 +101,7 @@ class Checkpointer:
         cursor: int | None = None,
         metric: float | None = None,
         extras: Mapping[str, object] | None = None,
+        step: int | None = None,
     ) -> Saved:
         """Save the training state as it is now.
 
@@ -111,6 +112,7 @@ class Checkpointer:
             cursor: see `ParameterManager.save`.
             metric: see there.
             extras: see there.
+            step: names the checkpoint; by default how many the manager has taken.
 
         Raises:
             CheckpointNotSaved: this save, or the one before, has failed; the
@@ -121,7 +123,8 @@ class Checkpointer:
         start = self._clock()
         comm = manager.comm
         self.finish(comm)
-        name, serial = self._next_name(comm, manager.num_steps)
+        step = manager.num_steps if step is None else step
+        name, serial = self._next_name(comm, step)
         remarks = Remarks(cursor=cursor, metric=metric, extras=extras or {})
         draft = manager.begin_save(
             self.folder / name,
@@ -131,9 +134,8 @@ class Checkpointer:
             layout=self._layout,
             way=self._way,
         )
-        copied_bytes = 0
+        copied_bytes = draft.copy_values() if self._is_asynchronous else 0
         if self._is_asynchronous:
-            copied_bytes = draft.copy_values()
             thread = threading.Thread(
                 target=draft.write, name="checkpoint", daemon=True
             )

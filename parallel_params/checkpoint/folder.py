@@ -127,7 +127,7 @@ def prune(
 ) -> list[Path]:
     """Remove all checkpoints but the newest ones and the best one.
 
-    Each gets the name of a leftover first, so none is ever seen half removed.
+    None is ever seen half removed.
 
     Args:
         files: does it.
@@ -145,13 +145,18 @@ def prune(
         kept |= set() if best is None else {best.path}
     removed = [each.path for each in whole if each.path not in kept]
     for path in removed:
-        aside = path.with_name(path.name + ASIDE)
-        if os.path.lexists(aside):
-            remove_tree(files, aside)
-        files.rename(path, aside)
-        files.sync_folder(folder)
-        remove_tree(files, aside)
+        remove_checkpoint(files, path)
     return removed
+
+
+def remove_checkpoint(files: Files, path: Path) -> None:
+    """Remove a checkpoint, which gets the name of a leftover first."""
+    aside = path.with_name(path.name + ASIDE)
+    if os.path.lexists(aside):
+        remove_tree(files, aside)
+    files.rename(path, aside)
+    files.sync_folder(path.parent)
+    remove_tree(files, aside)
 
 
 def best_of(found: list[Found]) -> Found | None:

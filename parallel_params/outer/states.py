@@ -1,37 +1,31 @@
 """The side of an `OuterLoop` that answers, saves and loads, and shows the anchor."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from parallel_params.checkpoint.exchange import exchange
-from parallel_params.checkpoint.folder import find_newest
+from parallel_params.checkpoint.loading import Loaded
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import (
-    CheckpointError,
-    CheckpointMismatch,
-    CheckpointNotSaved,
-    PlanError,
-)
+from parallel_params.errors import CheckpointNotSaved
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
+from parallel_params.outer.parts import (
+    KEY,
+    OUTER,
+    Parts,
+    find_anchor,
+    worker_folder,
+)
 from parallel_params.plan.outer import OuterPlan
-from parallel_params.plan.record import Record
 from parallel_params.plan.spec import MASTER_WEIGHT
+from parallel_params.runtime.closing import Closing
 from parallel_params.runtime.hashes import weight_hash
 from parallel_params.tensor.tensor import Tensor
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-OUTER = "outer"
-_ROUND = "outer_loop"
-
-
-class OuterStates:
+class OuterStates(Closing):
     """What an outer loop knows and keeps."""
 
     inner: ParameterManager
@@ -67,21 +61,10 @@ class OuterStates:
         if self._is_own_comm:
             self.comm.close()
 
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            # As a manager does: the other ranks may be anywhere.
-            self.outer.__exit__(kind, error, trace)
-            self.inner.__exit__(kind, error, trace)
+    def abandon(self) -> None:
+        """Release the parameters without the other ranks; see `ParameterManager`."""
+        self.outer.abandon()
+        self.inner.abandon()
 
     def weights_hash(self) -> str:
         """Return a hash of the anchor, 32 hex digits, the same on all ranks.
@@ -150,20 +133,34 @@ class OuterStates:
             except OSError as raised:
                 error = CheckpointNotSaved(f"{target}: {raised.strerror}")
         exchange(self.comm, b"", error)
+        name = worker_folder(self.worker)
         try:
-            self.inner.save(_worker_folder(target, self.worker))
+            self.inner.save(target / name)
         except Exception as raised:
             error = raised
-        exchange(self.comm, b"", error)
-        facts = {
-            "workers": self.plan.num_workers,
-            "position": self.position,
-            "every": self.every,
-        }
+        told = exchange(self.comm, name.encode(), error)
         self.outer.save(
-            target / OUTER, cursor=cursor, extras={**(extras or {}), _ROUND: facts}
+            target / OUTER, cursor=cursor, extras=self.describe_round(told, extras)
         )
         return target
+
+    def describe_round(
+        self, parts: Sequence[bytes], extras: Mapping[str, object] | None
+    ) -> dict[str, object]:
+        """Return the extras of an anchor's checkpoint: where the workers' ones are.
+
+        Args:
+            parts: of every rank, its worker's checkpoint, relative to the folder that
+                the anchor's is in.
+            extras: more of them.
+        """
+        per_worker = self.comm.size // self.plan.num_workers
+        parted = Parts(
+            position=self.position,
+            every=self.every,
+            workers=tuple(part.decode() for part in parts[::per_worker]),
+        )
+        return {**(extras or {}), KEY: parted.as_json()}
 
     def load(self, folder: str | Path) -> Mapping[str, object]:
         """Go on from what `save` left, with the bits of a run that never stopped.
@@ -171,6 +168,9 @@ class OuterStates:
         The number of workers must be the same: each has optimizer state of its own. A
         worker may have another number of ranks. If it raises, load again or stop: some
         workers may have loaded their part.
+
+        Args:
+            folder: what `save` or an `OuterCheckpointer` wrote; of several the newest.
 
         Returns:
             The extras.
@@ -181,47 +181,31 @@ class OuterStates:
 
         Collective: all ranks.
         """
-        target = Path(folder)
-        loaded = self.outer.load(find_newest(target / OUTER))
+        extras = dict(self.go_on_from(folder).manifest.extras)
+        del extras[KEY]
+        return extras
+
+    def go_on_from(self, folder: str | Path) -> Loaded:
+        """Load as `load` does; return all that is known of the anchor's checkpoint.
+
+        Raises:
+            CheckpointError, CheckpointDamaged, CheckpointMismatch: as `load`.
+
+        Collective: all ranks.
+        """
+        loaded = self.outer.load(find_anchor(Path(folder)))
         error: Exception | None = None
-        position = 0
+        parts: Parts | None = None
         try:
-            position = self._position_in(loaded.manifest.extras, target)
-            self.inner.load(_worker_folder(target, self.worker))
+            parts = Parts.read(loaded.manifest.extras, loaded.path)
+            parts.check(loaded.path, self.plan.num_workers, self.every)
+            self.inner.load(parts.path(loaded.path, self.worker))
         except Exception as raised:
             error = raised
         exchange(self.comm, b"", error)
-        self.position = position
-        extras = dict(loaded.manifest.extras)
-        del extras[_ROUND]
-        return extras
-
-    def _position_in(self, extras: Mapping[str, object], target: Path) -> int:
-        """Return where in its round a checkpoint was saved.
-
-        Raises:
-            CheckpointError: it is none of an outer loop.
-            CheckpointMismatch: it is of other workers, or further on than a round is.
-        """
-        try:
-            keys = ("workers", "position", "every")
-            record = Record(extras.get(_ROUND), f"{target}: {_ROUND}", keys)
-            workers, position = record.number("workers"), record.number("position")
-        except PlanError as problem:
-            raise CheckpointError(str(problem)) from problem
-        if workers != self.plan.num_workers:
-            raise CheckpointMismatch(
-                f"{target} was saved by {workers} workers, and there are "
-                f"{self.plan.num_workers}: inner optimizer state is each worker's own. "
-                f"Say workers={workers}, or load {target / OUTER} into a "
-                "ParameterManager for the weights alone"
-            )
-        if position >= self.every:
-            raise CheckpointMismatch(
-                f"{target} was saved {position} steps into a round, and a round has "
-                f"{self.every} now"
-            )
-        return position
+        assert parts is not None
+        self.position = parts.position
+        return loaded
 
     def _pull(self) -> None:
         """Put the anchor in the place of this worker's weights.
@@ -261,7 +245,3 @@ class OuterStates:
         ]
         told = b"".join(self.inner.comm.all_gather_bytes(b"".join(own)))
         return hashlib.blake2b(told, digest_size=16).hexdigest()
-
-
-def _worker_folder(target: Path, worker: int) -> Path:
-    return target / f"worker-{worker}"

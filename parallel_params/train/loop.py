@@ -4,7 +4,6 @@ What is trained is built in `build`, its steps are `course`'s, what a run says a
 leaves behind is written in `journal`; here is only what happens in which order.
 """
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -13,7 +12,6 @@ from pathlib import Path
 from parallel_params.comm.agree import agree_ok, agree_same
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import DataError
-from parallel_params.manager import ParameterManager
 from parallel_params.nn.parallel import open_axis
 from parallel_params.plan.mesh import Mesh
 from parallel_params.runtime.nodes import mesh_on_nodes
@@ -28,19 +26,14 @@ from parallel_params.train.data.load import load_data
 from parallel_params.train.data.sampler import Share
 from parallel_params.train.environment import bit_facts, describe_environment
 from parallel_params.train.journal import Journal
-from parallel_params.train.keeping import Keeping, find_origin
+from parallel_params.train.keeping import Keeping
 from parallel_params.train.kernels import kernels
 from parallel_params.train.logs import run_log
 from parallel_params.train.meshes import cut_axis_of
+from parallel_params.train.origins import find_origin
 from parallel_params.train.result import TrainResult
 from parallel_params.train.round_plan import check_plan
-from parallel_params.train.rounds import (
-    Manager,
-    NoKeeping,
-    Rounds,
-    check_resume,
-    open_manager,
-)
+from parallel_params.train.rounds import Manager, open_manager
 from parallel_params.train.run_folder import make_run_folder
 from parallel_params.train.weights import encode_weights
 
@@ -85,7 +78,6 @@ def train(
     Collective: every rank, with the same job.
     """
     mesh = mesh_on_nodes(check_world(job, comm.size), comm)
-    check_resume(job, resume)
     trainee = _prepare(job, comm, mesh)
     origin = find_origin(job, trainee, comm, mesh, resume)
     folder = make_run_folder(job.run, comm, now(), is_resumed=resume is not None)
@@ -97,7 +89,7 @@ def train(
     ):
         log.info("rank %d of %d: %s", comm.rank, comm.size, comm.description)
         journal = Journal(job, folder, console.of_rank(comm.rank), trainee)
-        keeping = _keeping(job, trainee, manager, folder.path, stop=stop, log=log)
+        keeping = Keeping(job, trainee, manager, folder.path, stop=stop, log=log)
         course = Course(
             job,
             trainee,
@@ -134,21 +126,7 @@ def _open(
     )
 
 
-def _keeping(
-    job: Job,
-    trainee: Trainee,
-    manager: ParameterManager | Rounds,
-    folder: Path,
-    *,
-    stop: Callable[[], bool] | None,
-    log: logging.Logger,
-) -> Keeping | NoKeeping:
-    if isinstance(manager, Rounds):
-        return NoKeeping(manager, stop)
-    return Keeping(job, trainee, manager, folder, stop=stop, log=log)
-
-
-def _run(course: Course, journal: Journal, keeping: Keeping | NoKeeping) -> None:
+def _run(course: Course, journal: Journal, keeping: Keeping) -> None:
     """Take all steps; let a save that is under way come to its end.
 
     Collective: every rank.

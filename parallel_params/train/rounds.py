@@ -1,28 +1,26 @@
-"""The manager of a job with an [outer] table, and what stands for its checkpoints."""
+"""The manager of a job with an [outer] table."""
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from parallel_params.checkpoint.loading import Loaded
+from parallel_params.checkpoint.slices import Layerwise
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import ConfigError, TrainingDiverged, TrainingStopped
+from parallel_params.errors import TrainingDiverged
 from parallel_params.manager import ParameterManager
 from parallel_params.outer.loop import OuterLoop
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.backward import LossFunction
+from parallel_params.runtime.closing import Closing
 from parallel_params.tensor.tensor import Tensor
 from parallel_params.train.build import Trainee
 from parallel_params.train.config.job import Job
 from parallel_params.train.round_plan import outer_optimizer, policies
-
-if TYPE_CHECKING:
-    from parallel_params.train.course import Course
 
 
 class Manager(Protocol):
@@ -71,21 +69,6 @@ class Manager(Protocol):
         ...
 
 
-def check_resume(job: Job, resume: str | None) -> None:
-    """Refuse to go on with a job that saves no checkpoints.
-
-    Raises:
-        ConfigError: it has an outer loop.
-    """
-    if job.outer.every is not None and resume is not None:
-        raise ConfigError(
-            [
-                "outer.every: jobs with an outer loop save no checkpoints, so none can "
-                "be gone on from; leave --resume out"
-            ]
-        )
-
-
 def open_manager(
     job: Job, trainee: Trainee, comm: Communicator, mesh: Mesh
 ) -> "ParameterManager | Rounds":
@@ -104,7 +87,7 @@ def open_manager(
     )
 
 
-class Rounds:
+class Rounds(Closing):
     """The manager of a job with an outer loop.
 
     Args:
@@ -133,7 +116,8 @@ class Rounds:
             outer_policy=outer,
             comm=comm,
         )
-        self.note = self.loop.outer.note or self.loop.inner.note
+        notes = self.loop.outer.note or self.loop.inner.note, self.loop.plan.headline()
+        self.note = "\n".join(note for note in notes if note)
 
     @property
     def plan(self) -> Plan:
@@ -195,55 +179,20 @@ class Rounds:
         """Say what a round moves, and what was sent."""
         return self.loop.report()
 
-    def __enter__(self) -> "Rounds":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.loop.__exit__(kind, error, trace)
-
-
-class NoKeeping:
-    """In the place of `Keeping` for a run that saves no checkpoints.
-
-    Args:
-        rounds: the run's manager.
-        stop: tells whether this process was asked to stop; None if nobody can ask.
-    """
-
-    def __init__(self, rounds: Rounds, stop: Callable[[], bool] | None) -> None:
-        self._rounds, self._stop = rounds, stop
-
-    def clean(self) -> list[str]:
-        """Do nothing: nothing is left behind."""
-        return []
-
-    def resume(
-        self, course: "Course", origin: Path | None, *, is_asked: bool
-    ) -> list[str]:
-        """Go on from nothing; say what a round moves."""
-        return [" ".join(self._rounds.loop.plan.headline().split())]
-
-    def after_step(self, course: "Course") -> None:
-        """End the run between two rounds, if a rank was asked to stop.
-
-        Raises:
-            TrainingStopped: on all ranks.
+    def load(self, origin: Path, *, layerwise: Layerwise = "fail") -> Loaded:
+        """Go on from a checkpoint of the anchor; workers have no slices of their own.
 
         Collective: every rank.
         """
-        if self._stop is None or self._rounds.loop.position:
-            return
-        asked = self._rounds.comm.all_gather_bytes(b"1" if self._stop() else b"0")
-        if b"1" in asked and course.step < course.num_steps:
-            raise TrainingStopped(
-                f"stopped as asked behind step {course.step}; jobs with an outer loop "
-                "save no checkpoints, so nothing is kept"
-            )
+        return self.loop.go_on_from(origin)
 
-    def finish(self) -> None:
-        """Do nothing: no save is under way."""
+    def close(self) -> None:
+        """Free what was made here.
+
+        Collective: every rank.
+        """
+        self.loop.close()
+
+    def abandon(self) -> None:
+        """Release the parameters without the other ranks."""
+        self.loop.abandon()

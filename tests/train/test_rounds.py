@@ -10,7 +10,13 @@ from typer.testing import CliRunner
 
 from parallel_params.cli.app import app
 from parallel_params.comm.local import run_threads
-from parallel_params.errors import ConfigError, RankFailed, TrainingStopped
+from parallel_params.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    ConfigError,
+    RankFailed,
+    TrainingStopped,
+)
 from parallel_params.plan import codec
 from parallel_params.train.config import Job, load_job
 from parallel_params.train.console import Console
@@ -96,7 +102,7 @@ def test_the_plan_is_one_of_rounds() -> None:
         (["train.steps=5"], "train.steps: 5 is no whole number of rounds .* 4 or 6"),
         (["train.eval_every=3"], "train.eval_every: 3 is no whole number"),
         (["parallel.level=3"], "parallel.level: not with outer.every"),
-        (["checkpoint.every=2"], "checkpoint.every: not with outer.every"),
+        (["checkpoint.background=true"], "checkpoint.background: not with outer"),
         (["optim.ema.kind=mean"], "optim.ema: not with outer.every"),
         (["parallel.grains=4", "outer.workers=3"], "4 grains .* 3 workers"),
         (
@@ -143,16 +149,75 @@ def test_epochs_that_are_no_rounds_are_refused(tmp_path: Path) -> None:
         run(dataclasses.replace(job, train=epochs, outer=outer), 2)
 
 
-def test_a_run_does_not_go_on_from_checkpoints_it_cannot_have() -> None:
+def resume(
+    job: Job, size: int, origin: str, text: io.StringIO | None = None
+) -> TrainResult:
+    """Go on from a checkpoint."""
+    console = Console(stream=text or io.StringIO())
+    body = lambda comm: train(job, comm, console, resume=origin)  # noqa: E731
+    return run_threads(size, body)[0]
+
+
+def test_every_checkpoint_of_a_run_leads_to_its_end(
+    tmp_path: Path,
+) -> None:
+    words = "outer.workers=2", "parallel.grains=4"
+    folder = tmp_path / "run"
+    # Three steps are in the middle of a round.
+    job = tiny(
+        *words, "checkpoint.every=1", "checkpoint.keep=9", f"run.folder={folder}"
+    )
+    whole = run(job, 2)
+
+    steps = sorted((folder / "checkpoints").glob("step-*"))
+    assert [path.name for path in steps] == [f"step-00000{i}" for i in (1, 2, 3, 4)]
+    for path, size in zip(steps, (2, 2, 4), strict=False):
+        text = io.StringIO()
+        again = tiny(*words, f"run.folder={tmp_path / path.name}")
+        result = resume(again, size, str(path), text)
+        assert (result.weights_hash, result.test_score, result.loss) == (
+            whole.weights_hash,
+            whole.test_score,
+            whole.loss,
+        )
+        assert f", step {path.name[-1]}" in " ".join(text.getvalue().split())
+
+
+def test_a_run_that_is_asked_to_stop_saves_between_rounds_and_goes_on_by_auto(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     console = Console(stream=io.StringIO())
-    with pytest.raises(ConfigError, match="leave --resume out"):
-        run_threads(2, lambda comm: train(tiny(), comm, console, resume="auto"))
+    with pytest.raises(TrainingStopped, match=r"step 2 is saved in .*--resume auto"):
+        run_threads(2, lambda comm: train(tiny(), comm, console, stop=lambda: True))
+
+    whole = run(tiny(f"run.folder={tmp_path / 'whole'}"), 2)
+
+    assert resume(tiny(), 2, "auto").weights_hash == whole.weights_hash
 
 
-def test_a_run_that_is_asked_to_stop_ends_between_rounds(tmp_path: Path) -> None:
-    job, console = tiny(f"run.folder={tmp_path / 'run'}"), Console(stream=io.StringIO())
-    with pytest.raises(TrainingStopped, match="behind step 2"):
-        run_threads(2, lambda comm: train(job, comm, console, stop=lambda: True))
+def test_workers_keep_what_an_anchor_needs(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    words = "checkpoint.every=1", "checkpoint.keep=1", "checkpoint.keep_best=false"
+    run(tiny(*words, f"run.folder={tmp_path / 'run'}"), 2)
+
+    for place in (folder, folder / "worker-0", folder / "worker-1"):
+        assert [path.name for path in place.glob("step-*")] == ["step-000004"]
+
+
+def test_checkpoints_of_other_workers_or_of_none_are_refused(tmp_path: Path) -> None:
+    run(tiny("checkpoint.every=2", f"run.folder={tmp_path / 'run'}"), 2)
+    saved = str(tmp_path / "run" / "checkpoints" / "step-000002")
+    with pytest.raises(CheckpointMismatch, match=r"by 2 workers, .* 4.*outer.workers"):
+        resume(tiny(), 4, saved)
+    digits = [word for word in TINY if not word.startswith("outer")]
+    plain = load_job(DILOCO.with_name("digits.toml"), digits)
+    with pytest.raises(CheckpointMismatch, match=r"accum|state|optimizer"):
+        resume(plain, 2, saved)
+    plainly = [*digits, "checkpoint.every=2", f"run.folder={tmp_path / 'plain'}"]
+    run(load_job(DILOCO.with_name("digits.toml"), plainly), 2)
+    with pytest.raises(CheckpointError, match="outer_loop"):
+        resume(tiny(), 2, str(tmp_path / "plain" / "checkpoints" / "step-000002"))
 
 
 def test_a_run_that_diverges_ends_on_all_ranks(tmp_path: Path) -> None:

@@ -226,9 +226,11 @@ def _not_in_rounds(facts: _Facts) -> Iterator[Problem]:
     if average not in (None, "none"):
         what = "not with outer.every: what is looked at is the anchor; leave it out"
         yield Problem(key=("optim", "ema"), what=what)
-    if facts.value("checkpoint", "every") is not None:
-        what = "not with outer.every: `OuterLoop.save` is for programs; leave it out"
-        yield Problem(key=("checkpoint", "every"), what=what)
+    if facts.value("checkpoint", "background"):
+        what = (
+            "not with outer.every: workers and anchor are saved together; leave it out"
+        )
+        yield Problem(key=("checkpoint", "background"), what=what)
     for index, entry in enumerate(_entries(facts)):
         if entry.get("layerwise_parallel") or entry.get("level") == 3:
             what = "not with outer.every: neither own weights nor level 3; leave it out"
