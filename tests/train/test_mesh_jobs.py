@@ -186,20 +186,21 @@ REFUSED = [
         ("parallel.mesh={data=2, model=3}",),
         4,
         r"parallel.mesh: { data = 2, model = 3 } is of 6 ranks and the world has 4; the "
-        r"nearest meshes of 4 are { data = 2, model = 2 } or { data = 1, model = 4 } or "
-        r"{ data = 4, model = 1 }, or start 6 ranks",
+        r"nearest meshes of 4 are { data = 2, model = 2 } or { data = 4, model = 1 }$",
     ),
     (
         ("parallel.mesh={data=0, model=4}",),
         6,
-        r"is of a multiple of 4 ranks and the world has 6; .* or start 4 or 8 ranks",
+        # Two heads: an axis of four never works.
+        r"is of a multiple of 4 ranks and the world has 6; no mesh of 6 works; start 4 "
+        r"ranks with { data = 2, model = 2 } or { data = 4, model = 1 }$",
     ),
     (
         ("parallel.mesh={data=0, model=4}",),
         4,
         r"model.heads: 2 cannot be cut into 4 equal parts along axis 'model' of "
         r"parallel.mesh; axes of 1, 2 ranks work, on 4 ranks the meshes "
-        r"{ data = 4, model = 1 } or { data = 2, model = 2 }",
+        r"{ data = 2, model = 2 } or { data = 4, model = 1 }",
     ),
     (
         ("parallel.mesh={model=2}", "model.hidden=15"),
@@ -231,6 +232,18 @@ REFUSED = [
         ("parallel.mesh={data=3, model=2}",),
         6,
         r"4 grains cannot be shared equally by 3 shares; 1, 2, 4 shares \(ranks along data\) work",
+    ),
+    (
+        # Two heads, so no axis of three; four grains, so no three shares.
+        ("parallel.mesh={data=0, model=2}",),
+        3,
+        r"the world has 3; no mesh of 3 works; start 2 or 4 ranks",
+    ),
+    (
+        # Shares of 3 do not go into 4 grains, so 6 ranks are not offered.
+        ("parallel.mesh={data=0, model=2}",),
+        7,
+        r"the world has 7; no mesh of 7 works; start 4 or 8 ranks",
     ),
     (("model.cut_words=true",), 1, r"model.cut_words: there is no axis to cut along"),
 ]

@@ -70,11 +70,11 @@ class Axis:
         if length % self.size:
             below = length - length % self.size
             near = [str(n) for n in (below, below + self.size) if n]
-            sizes = [str(n) for n in range(1, length + 1) if length % n == 0]
+            sizes = [n for n in range(1, length + 1) if length % n == 0]
             raise PlanError(
                 f"{what} = {length} cannot be cut into {self.size} equal parts along "
                 f"axis {self.name!r} of {self.mesh!r}. Use {' or '.join(near)}, or an "
-                f"axis of {_listed(sizes)} ranks"
+                f"axis of {listed(sizes)} ranks"
             )
         part = length // self.size
         return slice(self.index * part, (self.index + 1) * part)
@@ -217,5 +217,7 @@ def open_axis(comm: Communicator, mesh: Mesh, name: str = "model") -> Axis:
     return Axis(mesh, name, comm.rank, group)
 
 
-def _listed(numbers: Sequence[str]) -> str:
-    return ", ".join([*numbers[:6], "..."] if len(numbers) > 7 else numbers)
+def listed(numbers: Sequence[object]) -> str:
+    """Write numbers in a row, the first ones if there are many."""
+    names = [str(number) for number in numbers]
+    return ", ".join([*names[:6], "..."] if len(names) > 7 else names)

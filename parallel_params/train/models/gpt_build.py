@@ -6,6 +6,7 @@ from parallel_params.errors import ConfigError
 from parallel_params.nn.parallel import Axis
 from parallel_params.train.config.models import GptModel
 from parallel_params.train.config.rules import divisors
+from parallel_params.train.cut_lengths import gpt_lengths
 from parallel_params.train.data.dataset import Interface
 from parallel_params.train.models.gpt import Gpt
 from parallel_params.train.models.gpt_cut import CutGpt, CutWordsGpt
@@ -108,17 +109,7 @@ def _axis_problems(
 
 def _cut_lengths(model: GptModel, interface: Interface) -> dict[str, int]:
     """Return the lengths that an axis has to divide, by the key that decides each."""
-    if model.experts is not None:
-        return {"model.experts.num": model.experts.num}
-    is_gated = model.activation == "swiglu"
-    hidden = -(-8 * model.width // 24) * 8 if is_gated else 4 * model.width
-    lengths = {
-        "model.heads": model.heads,
-        "model.kv_heads": model.kv_heads or model.heads,
-        "model.hidden": model.hidden or hidden,
-    }
-    if model.kv_heads is None:
-        del lengths["model.kv_heads"]
+    lengths = gpt_lengths(model)
     if model.cut_words:
         lengths["model.cut_words: the vocabulary"] = interface.num_outputs
     return lengths
