@@ -86,6 +86,8 @@ class RowSum:
         if not is_watched:
             self._run_unwatched()
             return None
+        if self._is_done:
+            return self._look()
         # A fault is told, with more than a warning knows.
         with np.errstate(over="ignore", invalid="ignore"):
             if self._is_pair and not self._is_kept:
@@ -108,6 +110,15 @@ class RowSum:
             part = slice(start, min(start + step, size))
             rows = [row[part] for row in self._rows]
             yield part, self._add(rows[:half], 0, None), self._add(rows[half:], 1, None)
+
+    def _look(self) -> Fault | None:
+        """Look at the sum of a group of one, which is there."""
+        for start in range(0, self._out.size, BLOCK):
+            part = self._out[start : start + BLOCK]
+            fault = _find_fault([part], part, start, None)
+            if fault is not None:
+                return fault
+        return None
 
     def _run_unwatched(self) -> None:
         if self._is_done:
@@ -146,7 +157,7 @@ class RowSum:
         total = self._add(rows, 0, out if is_direct else None)
         lost = self._replaced if is_direct else None
         fault = _find_fault(rows, total, start, lost) if is_watched else None
-        if total is not out and not self._is_done:
+        if total is not out:
             np.copyto(out, total, casting="unsafe")
         if is_watched and fault is None and out.dtype != self._dtype:
             index = first_non_finite(out)
@@ -161,8 +172,7 @@ class RowSum:
         if target is None:
             target = self._scratch.block(depth, rows[0], self._dtype)
         if len(rows) == 1:
-            if not (is_row and self._is_done):
-                np.copyto(target, rows[0], casting="unsafe")
+            np.copyto(target, rows[0], casting="unsafe")
             return target
         half = _half(len(rows))
         left = self._add(rows[:half], depth, None)
@@ -225,11 +235,11 @@ def first_non_finite(values: Array) -> int | None:
     """Return the index of the first infinite or not-a-number element, if any.
 
     Args:
-        values: [numel] of a floating-point type; meant for blocks in cache, and for
-            where an overflow is no warning.
+        values: [numel] of a floating-point type; meant for blocks in cache.
     """
-    # One product with itself tells in one pass; it may overflow without cause.
-    if values.dtype.char in "fd" and math.isfinite(values.dot(values)):
+    # One product with itself tells in one pass. It may overflow without cause, of which
+    # `vdot` does not warn as `dot` does.
+    if values.dtype.char in "fd" and math.isfinite(np.vdot(values, values)):
         return None
     wrong = np.flatnonzero(~np.isfinite(values))
     return int(wrong[0]) if wrong.size else None
