@@ -97,6 +97,7 @@ class ManagerCheckpoints(Replannable):
         Collective: all ranks, between steps, with the same arguments.
         """
         runtime = self._open
+        self._refuse_inside("a checkpoint be loaded")
         self._course.refuse_while_evaluating("a checkpoint be loaded")
         reader = open_for_all(self.comm, lambda: find_newest(Path(folder)))
         wishes = Wishes(

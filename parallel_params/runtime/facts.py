@@ -78,6 +78,9 @@ class ManagerFacts:
     def unsharded(self) -> Iterator[None]:
         """Make weights whole for a while that are cut over nodes (level 3).
 
+        They are for reading: steps, gradients, loads and `replan` are refused inside,
+        at every level and on all ranks, and nothing has changed then.
+
         Collective: all ranks.
         """
         outer, self._is_unsharded = self._is_unsharded, True
@@ -97,9 +100,12 @@ class ManagerFacts:
         were; what is written to them inside is lost. Steps, saves, loads, `replan`
         and `close` are refused inside.
 
+        Where rules have such weights a body that raises leaves this rank's own parts as
+        they were, and in a world of several ranks it closes the manager: the others may
+        be anywhere, and what this rank sees of their parts may be either.
+
         Raises:
-            ManagerClosed: the manager is closed. It is closed after this, too, if the
-                body raises in a world of several ranks: the others may be anywhere.
+            ManagerClosed: the manager is closed.
 
         Collective: all ranks, to enter and to leave.
         """
@@ -116,6 +122,16 @@ class ManagerFacts:
                 self._runtime = None
                 runtime.release()
             raise
+
+    def _refuse_inside(self, what: str) -> None:
+        """Raise where all ranks look at whole weights, before anything is sent."""
+        if self._is_unsharded:
+            raise RuntimeError(
+                f"inside of `with manager.unsharded()` cannot {what}: the weights are "
+                "whole there to be read. Leave it first"
+            )
+        if self._open.gatherer.num_buckets:
+            self._course.refuse_while_evaluating(what)
 
     def weights_hash(self) -> str:
         """Return a hash of all weights, 32 hex digits, the same on all ranks.

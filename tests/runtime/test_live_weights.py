@@ -1,13 +1,15 @@
 """Weights that are cut over nodes: how many are whole at a time, and in which order."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from odd_nets import policy_of
 from ranked import assert_on_all_ranks
-from small_nets import adamw, make_net
+from small_nets import adamw, global_batch, loss_of, make_net, share_of
 
 from parallel_params import nn, ops, optim
 from parallel_params.comm.local import run_threads
@@ -148,3 +150,34 @@ def test_layers_may_be_frozen_wherever_they_are(
 
 def _declared(names: list[str]) -> dict[str, int]:
     return {name: position for position, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("num_ranks", [1, 4])
+@pytest.mark.parametrize("level", [1, 3])
+def test_whole_weights_are_for_reading(
+    num_ranks: int, level: int, tmp_path: Path
+) -> None:
+    def body(comm: Communicator) -> bool:
+        net = make_net()
+        policy = policy_of(level, grains=4, transport="messages")
+        with ParameterManager(net, adamw(net), policy=policy, comm=comm) as manager:
+            batch = share_of(comm, *global_batch(4))
+            manager.step(loss_of(net), *batch)
+            manager.save(tmp_path / "saved")
+            before = manager.weights_hash()
+            attempts: list[Callable[[], object]] = [
+                lambda: manager.step(loss_of(net), *batch),
+                lambda: manager.accumulate(loss_of(net), *batch),
+                lambda: manager.value_and_grad(loss_of(net), *batch),
+                lambda: manager.update({}),
+                lambda: manager.load(tmp_path / "saved"),
+            ]
+            with manager.unsharded():
+                for attempt in attempts:
+                    with pytest.raises(RuntimeError, match=r"manager\.unsharded"):
+                        attempt()
+            is_same = manager.weights_hash() == before
+            manager.step(loss_of(net), *batch)
+            return is_same and manager.weights_hash() != before
+
+    assert run_threads(num_ranks, body) == [True] * num_ranks
