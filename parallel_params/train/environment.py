@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from threadpoolctl import threadpool_info
@@ -74,11 +75,28 @@ def bit_facts(plan: Plan) -> dict[str, object]:
         # Slices have products of other shapes on another mesh.
         mesh = plan.mesh
         facts["mesh"] = dict(zip(mesh.axes, mesh.sizes, strict=True))
+    if _has_sums(plan):
+        facts["sums_over_parameters"] = _leaves_of(plan)
     if not plan.is_same_bits_everywhere:
         facts["num_ranks"] = plan.mesh.size
         facts["ranks_per_node"] = plan.mesh.ranks_per_node
         facts["transport"] = policy.transport
     return facts
+
+
+def _has_sums(plan: Plan) -> bool:
+    """Tell whether a step adds up over whole parameters: for norms, or for a rule."""
+    clip = plan.policy.clip
+    has_norms = clip is not None and clip.norm is not None
+    return has_norms or any(bucket.rounds for bucket in plan.buckets)
+
+
+def _leaves_of(plan: Plan) -> str:
+    """Name where such sums are cut: it follows the alignment and the packing."""
+    alignment = plan.policy.alignment
+    offsets = [plan.extent_of(spec.name).interval.start for spec in plan.params]
+    places = ",".join(str(offset % alignment) for offset in offsets)
+    return f"cut at multiples of {alignment}, packed as {crc32(places.encode()):08x}"
 
 
 def different_facts(

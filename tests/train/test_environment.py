@@ -9,6 +9,7 @@ from ranked import assert_on_all_ranks, on_threads
 
 from parallel_params.comm.local import run_threads, solo
 from parallel_params.comm.protocol import Communicator
+from parallel_params.plan.guards import Clip
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import make_plan
 from parallel_params.plan.policy import Policy
@@ -70,6 +71,14 @@ def test_without_the_promise_the_world_counts_too() -> None:
     wire = different_facts(facts(), facts(wire_dtype="bfloat16"))
     assert "wire dtype: was none, is bfloat16" in wire
     assert "transport: was not recorded, is auto" in wire
+
+
+def test_where_sums_over_parameters_are_cut_counts_if_there_are_any() -> None:
+    assert different_facts(facts(), facts(alignment=1)) == []
+    clip = Clip(norm=1.0)
+    found = different_facts(facts(clip=clip), facts(clip=clip, alignment=1))
+    assert [line.partition(":")[0] for line in found] == ["sums over parameters"]
+    assert different_facts(facts(clip=clip), facts(4, clip=clip, level=3)) == []
 
 
 def test_blas_has_the_threads_of_the_job_and_then_its_own_again() -> None:
