@@ -5,10 +5,11 @@ Nothing is moved here.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from parallel_params.plan.bucket import Bucket
 from parallel_params.plan.memory import RankBytes
-from parallel_params.plan.pieces import Piece, pieces_of_bucket
+from parallel_params.plan.pieces import Piece, check_same_parameter, pieces_of_bucket
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Kind
 from parallel_params.plan.text import format_bytes, name_some, plural
@@ -121,7 +122,8 @@ class Moves:
 def find_moves(old: Plan, new: Plan, rank: int, *, note: str = "") -> Moves:
     """Return what a rank does when a world of both plans' size goes over to `new`.
 
-    In time of the number of ranks: who is to send is told by who needs.
+    In time of the number of ranks for buckets that change: who is to send is told by
+    who needs. Of a bucket that stays as it is nobody needs anything.
 
     Args:
         old: The plan that is left.
@@ -137,7 +139,8 @@ def find_moves(old: Plan, new: Plan, rank: int, *, note: str = "") -> Moves:
         own: list[Piece] = []
         sent: list[Piece] = []
         num_bytes = 0
-        for target in range(new.mesh.size):
+        targets = (rank,) if _is_kept(old, new, bucket) else range(new.mesh.size)
+        for target in targets:
             pieces = [*pieces_of_bucket(old, new, bucket, target, is_live=True)]
             num_bytes += sum(piece.num_bytes for piece in pieces if piece.is_copy)
             if target == rank:
@@ -163,6 +166,26 @@ def find_moves(old: Plan, new: Plan, rank: int, *, note: str = "") -> Moves:
         started=tuple(_trained_in_first_only(new, old)),
         note=note,
     )
+
+
+def check_moves(old: Plan, new: Plan) -> None:
+    """Raise what `find_moves` would for any rank, without finding them.
+
+    Raises:
+        PlanError: values cannot be moved, see `transfer`.
+    """
+    for spec in new.params:
+        check_same_parameter(old, new, spec.name)
+
+
+def _is_kept(old: Plan, new: Plan, bucket: Bucket) -> bool:
+    """Tell whether all ranks hold all of a bucket already, at the same places."""
+    is_same_world = old.mesh == new.mesh and (
+        old.policy.alignment,
+        old.policy.transport,
+    ) == (new.policy.alignment, new.policy.transport)
+    before = old.bucket_of(bucket.extents[0].name)
+    return is_same_world and replace(before, index=bucket.index) == bucket
 
 
 def _trained_in_first_only(first: Plan, second: Plan) -> Iterator[str]:

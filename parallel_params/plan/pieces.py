@@ -70,7 +70,7 @@ def pieces_of_bucket(
     """Yield those of `pieces_of_rank` that lie in one bucket of `new`."""
     slice_index = new.mesh.slice_index(rank, bucket.axes)
     for extent in bucket.extents:
-        _check_same_parameter(old, new, extent.name)
+        check_same_parameter(old, new, extent.name)
         source = _Source(old, extent.name, slice_index, is_live=is_live)
         for need in _needs(new, bucket, extent, rank, is_live=is_live):
             pieces = source.find(bucket, need)
@@ -219,7 +219,12 @@ def cut_piece(piece: Piece, interval: Interval, source: int | None) -> Piece:
     )
 
 
-def _check_same_parameter(old: Plan, new: Plan, name: str) -> None:
+def check_same_parameter(old: Plan, new: Plan, name: str) -> None:
+    """Raise unless the values of a parameter can be moved from one plan to another.
+
+    Raises:
+        PlanError: as `transfer`.
+    """
     before, after = old.spec(name), new.spec(name)
     for field in ("shape", "dtype"):
         found, expected = getattr(before, field), getattr(after, field)

@@ -12,7 +12,7 @@ from parallel_params.comm.agree import agree_ok
 from parallel_params.errors import PlanError
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
-from parallel_params.plan.moves import Moves, find_moves
+from parallel_params.plan.moves import Moves, check_moves, find_moves
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Policy
 from parallel_params.runtime.build import assemble, load_state, make_arenas, settings_of
@@ -141,7 +141,7 @@ class Replannable(ManagerFacts):
                 self._parameters, (*self._optimizers, *extra), self._aliases
             )
             plan = plan_for(specs, policy, mesh, self.comm.size)
-            find_moves(self.plan, plan, self.comm.rank)
+            check_moves(self.plan, plan)
         except Exception as raised:
             error = raised
         agree_ok(self.comm, error)

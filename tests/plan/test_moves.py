@@ -87,3 +87,11 @@ def test_a_report_names_what_starts_and_what_ends() -> None:
         "  1 parameter trained from now on: w; the state starts from zero",
         "  something was noticed",
     ]
+
+
+def test_what_stays_is_not_looked_up_rank_by_rank() -> None:
+    plan = make_plan([WEIGHT], Mesh(data=10**9), TINY)
+    last = 10**9 - 1  # most own nothing
+    moves = find_moves(plan, plan, last)
+    assert (moves.bytes_moved, moves.buckets[0].is_exchanged) == (0, False)
+    assert {piece.source for piece in moves.buckets[0].own} == {last}
