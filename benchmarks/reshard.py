@@ -21,7 +21,7 @@ import typer
 from parallel_params import nn, ops, optim
 from parallel_params.checkpoint.drafting import Remarks
 from parallel_params.checkpoint.files import Files
-from parallel_params.checkpoint.live import LivePart, parts_to_load
+from parallel_params.checkpoint.live import LivePart, parts_held
 from parallel_params.checkpoint.manifest import Key
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.checkpoint.tensors import tensors_of
@@ -162,11 +162,11 @@ def train_alone(path: Path) -> State:
 
 
 def parts_of(manager: ParameterManager) -> list[tuple[LivePart, int | None]]:
-    """Return all that a rank fills in a load, and along which dim it is a slice."""
+    """Return all that a rank has after a load, and along which dim it is a slice."""
     dims = {each.key: each for each in tensors_of(manager.plan)}
     return [
         (part, dims[part.key].slice_dim if dims[part.key].num_slices > 1 else None)
-        for part in parts_to_load(manager.plan, manager.comm.rank, manager._open.arenas)
+        for part in parts_held(manager.plan, manager.comm.rank, manager._open.arenas)
     ]
 
 

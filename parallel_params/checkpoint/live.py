@@ -3,13 +3,16 @@
 The one place where checkpoints meet the memory of a running manager.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from parallel_params.checkpoint.manifest import Key
 from parallel_params.plan.interval import Interval
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.arena import Arena
+from parallel_params.runtime.node_memory import NodeMemory
 from parallel_params.tensor.tape import Array
 
 
@@ -53,33 +56,96 @@ def parts_to_save(plan: Plan, rank: int, arenas: Sequence[Arena]) -> Iterator[Li
 def parts_to_load(plan: Plan, rank: int, arenas: Sequence[Arena]) -> Iterator[LivePart]:
     """Yield what a rank has to fill.
 
-    Weights that a node shares are filled by its ranks together, each a part.
+    What a node has once, or once per rank, is filled by its ranks together, each a
+    part; `spread` then completes the copies.
     """
     for arena in arenas:
-        bucket = arena.bucket
-        index = plan.mesh.slice_index(rank, bucket.axes)
-        for interval in _weights_to_fill(arena):
-            for extent, part in bucket.parts_within(interval):
-                inside = part.shift(-extent.interval.start)
-                yield LivePart(
-                    Key(extent.name, "", index), inside, _weight(arena, part)
-                )
-        for extent, part in bucket.parts_within(arena.updated):
-            name, inside = extent.name, part.shift(-extent.interval.start)
-            yield from _states(arena, Key(name, "", index), part, inside)
-            for slot, values in arena.extra_state.get(name, {}).items():
-                wanted = Interval(0, extent.row_numel)
-                if slot in bucket.row_slots:
-                    row = extent.row_numel
-                    wanted = Interval(inside.start // row, inside.stop // row)
-                yield LivePart(Key(name, slot, index), wanted, values)
+        is_copy = arena.node_reduced is not None
+        states = arena.role.lane if is_copy else (arena.updated,)
+        yield from _parts_of(plan, rank, arena, _weights_to_fill(arena), states)
+
+
+def parts_held(plan: Plan, rank: int, arenas: Sequence[Arena]) -> Iterator[LivePart]:
+    """Yield all that a rank has after a load, or that its node has for it."""
+    for arena in arenas:
+        is_part = arena.role.is_gathered
+        weights = arena.role.own if is_part else Interval(0, arena.bucket.numel)
+        yield from _parts_of(plan, rank, arena, (weights,), (arena.updated,))
+
+
+def _parts_of(
+    plan: Plan,
+    rank: int,
+    arena: Arena,
+    weights: Sequence[Interval],
+    states: Sequence[Interval],
+) -> Iterator[LivePart]:
+    """Yield the values of some intervals of a bucket, and all sums that a rank has."""
+    bucket = arena.bucket
+    index = plan.mesh.slice_index(rank, bucket.axes)
+    for interval in weights:
+        for extent, part in bucket.parts_within(interval):
+            inside = part.shift(-extent.interval.start)
+            yield LivePart(Key(extent.name, "", index), inside, _weight(arena, part))
+    for interval in states:
+        for extent, part in bucket.parts_within(interval):
+            inside = part.shift(-extent.interval.start)
+            yield from _states(arena, Key(extent.name, "", index), part, inside)
+    for extent, part in bucket.parts_within(arena.updated):
+        row, inside = extent.row_numel, part.shift(-extent.interval.start)
+        for slot, values in arena.extra_state.get(extent.name, {}).items():
+            wanted = Interval(0, row)
+            if slot in bucket.row_slots:
+                wanted = Interval(inside.start // row, inside.stop // row)
+            yield LivePart(Key(extent.name, slot, index), wanted, values)
+
+
+def spread(
+    plan: Plan, rank: int, arena: Arena, node: NodeMemory, filled: Container[Key]
+) -> None:
+    """Complete this rank's copy of a bucket from what the ranks of its node have read.
+
+    It goes through the node's buffer for reduced gradients, which is free between
+    steps, as much at a time as that holds.
+
+    Args:
+        plan: of the ranks.
+        rank: this one.
+        arena: whose copies `parts_to_load` has left incomplete; others are left alone.
+        node: the windows.
+        filled: what was loaded, the same on all ranks.
+
+    Collective: the ranks of the node, arenas in plan order.
+    """
+    if arena.node_reduced is None:
+        return
+    bucket, buffer = arena.bucket, arena.node_reduced.view(np.uint8)
+    index = plan.mesh.slice_index(rank, bucket.axes)
+    for slot, values in (("", arena.weight), *arena.state.items()):
+        loaded = [
+            extent.interval
+            for extent in bucket.extents
+            if Key(extent.name, slot, index) in filled
+        ]
+        most = buffer.size // values.itemsize
+        for first in range(0, bucket.numel, max(1, most)) if loaded else ():
+            here = Interval(first, min(first + most, bucket.numel))
+            room = buffer[: here.numel * values.itemsize].view(values.dtype)
+            wanted = [here.intersect(interval) for interval in loaded]
+            for share in arena.role.lane:
+                for part in (each.intersect(share) for each in wanted):
+                    room[part.shift(-first).as_slice()] = values[part.as_slice()]
+            node.hand_over_gradients()
+            for part in wanted:
+                values[part.as_slice()] = room[part.shift(-first).as_slice()]
+            node.hand_over_gradients()
 
 
 def _weights_to_fill(arena: Arena) -> Sequence[Interval]:
     role = arena.role
     if role.is_gathered:
         return (role.own,)
-    if role.has_shared_weight:
+    if role.has_shared_weight or arena.node_reduced is not None:
         return role.lane
     return (Interval(0, arena.bucket.numel),)
 

@@ -5,14 +5,14 @@ ranks, before the first value is written: a checkpoint is loaded whole or not at
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from parallel_params.checkpoint.exchange import exchange
-from parallel_params.checkpoint.live import LivePart, parts_to_load
+from parallel_params.checkpoint.live import LivePart, parts_to_load, spread
 from parallel_params.checkpoint.manifest import Key, Manifest
 from parallel_params.checkpoint.manifest_codec import decode
 from parallel_params.checkpoint.matching import Matches, match
@@ -100,16 +100,20 @@ def load_into(
     Collective: all ranks.
     """
     error: Exception | None = None
-    ready = _Ready(pairs=[], notes=[], anew=frozenset(), restored=None)
+    ready = _Ready(pairs=[], sources={}, notes=[], restored=None)
     try:
         ready = _check(reader, plan, comm.rank, runtime.arenas, course, wishes)
     except Exception as raised:
         error = raised
     exchange(comm, b"", error)
     num_bytes = _fill(reader, comm, runtime, ready.pairs)
-    _finish(runtime, {part.key for part, _ in ready.pairs})
+    loaded = frozenset(ready.sources)
+    for arena in runtime.arenas:
+        spread(plan, comm.rank, arena, runtime.node, loaded)
+    _finish(runtime, loaded)
     if ready.restored is not None:
-        ready.restored.apply(course, ready.anew)
+        anew = {k.name for k, each in ready.sources.items() if isinstance(each, Anew)}
+        ready.restored.apply(course, anew)
     return Loaded(
         path=reader.folder,
         manifest=reader.manifest,
@@ -124,14 +128,14 @@ class _Ready:
 
     Attributes:
         pairs: what is to be filled, and from where.
+        sources: of all tensors of the plan, those of other ranks included.
         notes: for a person.
-        anew: parameters whose optimizer state begins now.
         restored: counts and rates, unless only weights are wanted.
     """
 
     pairs: list[tuple[LivePart, Source]]
+    sources: Mapping[Key, Source]
     notes: list[str]
-    anew: frozenset[str]
     restored: Restored | None
 
 
@@ -161,10 +165,7 @@ def _check(
     with reader:
         for part, source in pairs:
             check(reader, source, part.interval)
-    anew = frozenset(
-        key.name for key, found in matches.sources.items() if isinstance(found, Anew)
-    )
-    return _Ready(pairs=pairs, notes=notes, anew=anew, restored=restored)
+    return _Ready(pairs=pairs, sources=matches.sources, notes=notes, restored=restored)
 
 
 def _pairs(
@@ -201,7 +202,7 @@ def _fill(
     return num_bytes
 
 
-def _finish(runtime: Runtime, filled: set[Key]) -> None:
+def _finish(runtime: Runtime, filled: Collection[Key]) -> None:
     """Let the node see its weights, and take exact weights from them where none came.
 
     Collective: the ranks of the node.

@@ -12,6 +12,7 @@ from saved_states import GRAINS, NUM_STEPS, make_manager, take_steps, tensors_in
 from small_nets import adamw, make_net
 
 from parallel_params import nn
+from parallel_params.checkpoint.live import parts_held
 from parallel_params.checkpoint.manifest import Layout
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
@@ -151,20 +152,33 @@ def test_processes_go_on_from_what_threads_saved_and_the_other_way(
     on_ranks(body)
 
 
-def test_ranks_of_a_node_read_its_shared_weights_once_together(
-    references: Callable[[str], Reference],
+@pytest.mark.parametrize(
+    ("level", "weights_only"), [(0, False), (0, True), (1, True), (2, True)]
+)
+def test_ranks_of_a_node_read_what_all_of_them_have_once_together(
+    references: Callable[[str], Reference], level: int, weights_only: bool
 ) -> None:
-    """Two nodes of two ranks read twice what one rank alone reads."""
+    """Two nodes of two ranks read twice what one rank alone reads.
+
+    At level 0 that is all of it, and every rank then has all of it.
+    """
     path = references("adamw")[0]
 
-    def body(comm: Communicator, per_node: int) -> int:
-        manager, _ = make_manager(comm, 1, per_node=per_node)
-        return manager.load(path, weights_only=True).bytes_read
+    def body(comm: Communicator, per_node: int) -> tuple[int, list[bytes]]:
+        manager, _ = make_manager(comm, level, per_node=per_node, seed=5)
+        num_bytes = manager.load(path, weights_only=weights_only).bytes_read
+        comm.barrier()
+        parts = parts_held(manager.plan, comm.rank, manager._open.arenas)
+        has = [p.values.tobytes() for p in parts if not (weights_only and p.key.slot)]
+        return num_bytes, has
 
-    alone = run_threads(1, lambda comm: body(comm, 1))[0]
-    read = run_threads(4, lambda comm: body(comm, 2))
+    alone, has_alone = run_threads(1, lambda comm: body(comm, 1))[0]
+    found = run_threads(4, lambda comm: body(comm, 2))
+    read = [num_bytes for num_bytes, _ in found]
     assert all(num_bytes > 0 for num_bytes in read)
     assert read[0] + read[1] == read[2] + read[3] == alone
+    if level == 0:
+        assert all(has == has_alone for _, has in found)
 
 
 def test_policy_of_saves_is_not_one_of_loads(tmp_path: Path) -> None:
