@@ -11,11 +11,13 @@ from parallel_params.checkpoint.manifest import Key, Manifest, Stored
 from parallel_params.checkpoint.slices import (
     Layerwise,
     choose,
+    find_average,
     find_cut,
     read_choice,
     slices_of,
+    why_not_cut,
 )
-from parallel_params.checkpoint.sources import Anew, Recut, Source
+from parallel_params.checkpoint.sources import Anew, Averaged, Recut, Source
 from parallel_params.checkpoint.tensors import Described, tensors_of
 from parallel_params.errors import CheckpointMismatch
 from parallel_params.plan.plan import Plan
@@ -148,6 +150,12 @@ class _Finder:
         if first.dtype == wanted.dtype:
             slices = slices_of(self._manifest, first)
             source = find_cut(slices, wanted)
+            if source is None and self._is_of_whole_slices(wanted):
+                source = find_average(slices, wanted)
+                is_told = wanted.is_average and self._choice.kind != "fail"
+                if source is None and not is_told:
+                    self._object(wanted, why_not_cut(slices, wanted))
+                    return
             if source is None and first.shape == wanted.shape:
                 source = choose(
                     slices, wanted, self._choice, self._manifest, self._where
@@ -160,11 +168,18 @@ class _Finder:
             how = "as layerwise says"
             if isinstance(source, Recut):
                 how = f"cut anew along dim {source.dim}"
+            elif isinstance(source, Averaged) and wanted.is_average:
+                how = "averages of their averages"
             self._note(
                 wanted,
                 f"{wanted.key}: {first.num_slices} slices of shape {first.shape} "
                 f"became {wanted.num_slices} of shape {wanted.shape}, {how}",
             )
+
+    def _is_of_whole_slices(self, wanted: Described) -> bool:
+        """Whether this state is no slice, of a parameter that is cut anew."""
+        weight = self.sources.get(wanted.key._replace(slot=""))
+        return bool(wanted.key.slot) and isinstance(weight, Recut)
 
     def _is_dropped(self, stored: Stored) -> bool:
         """Whether a state has no place because its parameter is not trained now."""

@@ -111,6 +111,42 @@ def find_cut(slices: Sequence[Stored], wanted: Described) -> Recut | None:
     return Recut(slices=tuple(slices), dim=dim, start=start, shape=wanted.shape)
 
 
+def find_average(slices: Sequence[Stored], wanted: Described) -> Averaged | None:
+    """Return the average over a slice that several saved ones make together.
+
+    They are equally long, so it is the average of their averages. What a part of a
+    slice would have had on its own nobody knows.
+
+    Args:
+        slices: all that were saved, in order, of a parameter that is cut anew.
+        wanted: an average over one of its slices here.
+    """
+    most, rest = divmod(len(slices), wanted.num_slices)
+    if not wanted.is_average or rest or most < 2:
+        return None
+    first = wanted.key.slice_index * most
+    return Averaged(tuple(slices[first : first + most]))
+
+
+def why_not_cut(slices: Sequence[Stored], wanted: Described) -> str:
+    """Say why state of a parameter that is cut anew has no part for its new slices."""
+    what = (
+        f"it has {wanted.key._replace(slice_index=0)} of {len(slices)} slices, and "
+        f"here are {wanted.num_slices}. "
+    )
+    if wanted.is_average:
+        return (
+            f"{what}It is an average over each slice, and those over smaller or other "
+            "slices do not follow from it. Load with layerwise='mean', 'from_rank:K' "
+            "or 'by_key', which say what they begin with; with weights_only=True; or "
+            f"where the number of slices divides {len(slices)}"
+        )
+    return (
+        f"{what}A whole slice went into every number of it, so it cannot be cut. Load "
+        "with weights_only=True, or on a mesh of as many slices"
+    )
+
+
 def choose(
     slices: Sequence[Stored],
     wanted: Described,

@@ -14,6 +14,10 @@ from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Kind
 from parallel_params.plan.spec import MASTER_WEIGHT
 
+# Of rules that move whole matrices: what is nevertheless of each element alone, which
+# are averages of the gradient (Muon's, SOAP's).
+_BY_ELEMENT = frozenset({"", MASTER_WEIGHT, "momentum_buffer", "exp_avg"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
@@ -26,6 +30,7 @@ class Described:
         shape: of one slice.
         aliases: further names of the parameter, for a weight.
         slice_dim: along which its slices are those of one tensor, if they are.
+        is_average: over the other dims of the parameter's slice, as Adafactor's.
     """
 
     key: Key
@@ -34,6 +39,7 @@ class Described:
     shape: tuple[int, ...]
     aliases: tuple[str, ...] = ()
     slice_dim: int | None = None
+    is_average: bool = False
 
 
 def num_slices(plan: Plan, bucket: Bucket) -> int:
@@ -77,7 +83,7 @@ def _describe(
         shape, dim = shape[:1], 0 if dim == 0 else None
     elif slot in bucket.column_slots:
         shape, dim = shape[1:], dim - 1 if dim else None
-    elif slot and slot != MASTER_WEIGHT and bucket.structure == "matrix":
+    elif bucket.structure == "matrix" and slot not in _BY_ELEMENT:
         dim = None  # a whole matrix went into it
     if slot and dtype != "float64":
         dtype = "float32"  # what rules compute in, see `optim.rule.state_dtype`
@@ -88,6 +94,7 @@ def _describe(
         shape=shape,
         aliases=() if slot else spec.aliases,
         slice_dim=dim,
+        is_average=slot in (*bucket.row_slots, *bucket.column_slots),
     )
 
 

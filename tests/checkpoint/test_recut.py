@@ -1,8 +1,10 @@
 """Slices of one tensor are cut anew for another mesh, their optimizer state as well."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -33,11 +35,26 @@ from parallel_params.tensor.random import set_seed
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
-OPTIMIZERS: dict[str, Callable[[Sequence[Parameter]], Optimizer]] = {
+
+def with_adamw(
+    kind: Callable[..., Optimizer], params: Sequence[Parameter]
+) -> list[Optimizer]:
+    """One for matrices, and one for the rest."""
+    others = [p for p in params if p.ndim != 2]
+    return [
+        kind([p for p in params if p.ndim == 2], learning_rate=0.1),
+        optim.AdamWeightDecay(others, learning_rate=0.1),
+    ]
+
+
+Made: TypeAlias = Optimizer | Sequence[Optimizer]
+OPTIMIZERS: dict[str, Callable[[Sequence[Parameter]], Made]] = {
     "adamw": lambda params: optim.AdamWeightDecay(params, learning_rate=0.1),
     "adafactor": lambda params: optim.AdaFactor(
         params, learning_rate=0.1, relative_step=False
     ),
+    "muon": lambda params: with_adamw(optim.Muon, params),
+    "soap": lambda params: with_adamw(optim.SOAP, params),
 }
 WIDTH = 12  # which 1, 2, 3, 4 and 6 ranks can cut
 
@@ -206,23 +223,96 @@ def test_a_16_bit_parameter_takes_its_exact_weight_along(tmp_path: Path) -> None
     assert found == whole(tmp_path / "a")
 
 
-def test_a_state_that_is_no_slice_needs_a_word(tmp_path: Path) -> None:
-    """Sums over rows of a weight that is cut inside of them are each rank's own."""
-
+def save_with(optimizer: str, num_slices: int, path: Path) -> None:
     def save(comm: Communicator) -> None:
-        manager, net = make(comm, 2, optimizer="adafactor")
+        manager, net = make(comm, num_slices, optimizer=optimizer)
         step(manager, net)
-        manager.save(tmp_path / "a")
+        step(manager, net, 1)
+        manager.save(path)
 
-    def load(comm: Communicator, **wishes: object) -> tuple[str, ...]:
-        manager, _ = make(comm, 4, optimizer="adafactor", seed=1)
-        return manager.load(tmp_path / "a", **wishes).notes  # type: ignore[arg-type]  # any of them
+    run_threads(num_slices, save)
 
-    run_threads(2, save)
-    with pytest.raises(CheckpointMismatch, match=r"2 slices of shape .* of exp_avg_sq"):
-        run_threads(4, load)
-    assert run_threads(4, lambda comm: load(comm, layerwise="mean"))
-    assert run_threads(4, lambda comm: load(comm, weights_only=True))
+
+def load_with(
+    optimizer: str, num_slices: int, path: Path, **wishes: object
+) -> tuple[str, ...]:
+    """Load what `save_with` saved, and save it beside; return the notes."""
+
+    def load(comm: Communicator) -> tuple[str, ...]:
+        manager, _ = make(comm, num_slices, optimizer=optimizer, seed=1)
+        notes = manager.load(path, **wishes).notes  # type: ignore[arg-type]  # any of them
+        manager.save(target)
+        return notes
+
+    target = path.with_name(f"{path.name}-{num_slices}")
+    shutil.rmtree(target, ignore_errors=True)
+    return run_threads(num_slices, load)[0]
+
+
+def slices_in(path: Path, slot: str, name: str) -> list[Array]:
+    with Reader.open(path) as reader:
+        first = reader.manifest.find(Key(name, slot))
+        assert first is not None
+        return [reader.array(each) for each in slices_of(reader.manifest, first)]
+
+
+@pytest.mark.parametrize(("num_saved", "num_here"), [(4, 2), (4, 1), (2, 1), (6, 3)])
+def test_averages_over_slices_are_averaged_where_slices_are_joined(
+    tmp_path: Path, num_saved: int, num_here: int
+) -> None:
+    """Adafactor's, along the cut dim and along the other one."""
+    save_with("adafactor", num_saved, tmp_path / "a")
+    load_with("adafactor", num_here, tmp_path / "a")
+    after = tmp_path / f"a-{num_here}"
+    for slot, cut, other in (
+        ("exp_avg_sq_row", "up.weight", "down.weight"),
+        ("exp_avg_sq_col", "down.weight", "up.weight"),
+    ):
+        saved, found = (slices_in(p, slot, cut) for p in (tmp_path / "a", after))
+        assert np.array_equal(np.concatenate(saved), np.concatenate(found))
+        saved, found = (slices_in(p, slot, other) for p in (tmp_path / "a", after))
+        joined_slices = np.split(np.array(saved, np.float64), num_here)
+        for group, own in zip(joined_slices, found, strict=True):
+            assert np.array_equal(group.mean(0).astype(np.float32), own)
+
+
+@pytest.mark.parametrize(("num_saved", "num_here"), [(2, 4), (1, 2), (2, 3)])
+def test_averages_over_finer_slices_need_a_word(
+    tmp_path: Path, num_saved: int, num_here: int
+) -> None:
+    save_with("adafactor", num_saved, tmp_path / "a")
+    with pytest.raises(CheckpointMismatch, match=r"an average over each.*'mean'"):
+        load_with("adafactor", num_here, tmp_path / "a")
+    notes = load_with("adafactor", num_here, tmp_path / "a", strict=False)
+    assert any("stays as it is: it has exp_avg_sq" in note for note in notes)
+    load_with("adafactor", num_here, tmp_path / "a", weights_only=True)
+    load_with("adafactor", num_here, tmp_path / "a", layerwise="mean")
+    saved = slices_in(tmp_path / "a", "exp_avg_sq_col", "up.weight")
+    own = np.mean(np.array(saved, np.float64), 0).astype(np.float32)
+    for found in slices_in(tmp_path / f"a-{num_here}", "exp_avg_sq_col", "up.weight"):
+        assert np.array_equal(found, own)
+
+
+@pytest.mark.parametrize("num_here", [1, 4])
+def test_averages_of_the_gradient_are_cut_whatever_the_rule(
+    tmp_path: Path, num_here: int
+) -> None:
+    """Muon makes its matrix orthogonal later, on the way to the weights."""
+    save_with("muon", 2, tmp_path / "a")
+    load_with("muon", num_here, tmp_path / "a")
+    assert whole(tmp_path / "a") == whole(tmp_path / f"a-{num_here}")
+
+
+def test_what_whole_slices_went_into_is_refused_with_what_can_be_done(
+    tmp_path: Path,
+) -> None:
+    save_with("soap", 2, tmp_path / "a")
+    for num_here, wishes in ((4, {}), (1, {}), (1, {"layerwise": "mean"})):
+        with pytest.raises(CheckpointMismatch, match=r"cannot be cut.*weights_only"):
+            load_with("soap", num_here, tmp_path / "a", **wishes)
+    load_with("soap", 4, tmp_path / "a", weights_only=True)
+    notes = load_with("soap", 1, tmp_path / "a", strict=False)
+    assert any("'up.weight' stays as it is: it has basis" in note for note in notes)
 
 
 def test_an_export_joins_slices_and_an_import_is_cut_again(tmp_path: Path) -> None:
