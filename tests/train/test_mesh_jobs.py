@@ -155,6 +155,39 @@ def test_a_job_goes_on_from_its_checkpoint_at_the_same_mesh(kind: str) -> None:
     assert again.loss == whole.loss
 
 
+@pytest.mark.parametrize(
+    ("saved", "here"),
+    [
+        (("{data=2, model=2}", 4), ("{data=0, model=1}", 1)),
+        (("{data=2, model=2}", 4), ("{model=2}", 2)),
+        (("{data=0, model=1}", 2), ("{data=0, model=2}", 4)),
+    ],
+)
+def test_a_job_goes_on_at_another_mesh_with_slices_cut_anew(
+    saved: tuple[str, int], here: tuple[str, int]
+) -> None:
+    """The last step is that of the run that never stopped, but for rounding."""
+
+    def job(mesh: str, *overrides: str) -> Job:
+        return gpt(f"parallel.mesh={mesh}", *overrides)
+
+    whole, wanted = run(job(saved[0]), saved[1])
+    short, _ = run(job(saved[0], "checkpoint.every=2", "run.folder=out"), saved[1])
+    origin = short.folder / "checkpoints" / "step-000002"
+    said = io.StringIO()
+    again = run_threads(
+        here[1],
+        lambda comm: train(
+            job(here[0]), comm, Console(stream=said), resume=str(origin)
+        ),
+    )[0]
+    assert np.allclose(again.loss, losses(wanted)[-1], rtol=ROUNDING, atol=0)
+    assert again.test_score == pytest.approx(whole.test_score, rel=ROUNDING)
+    assert again.num_steps == whole.num_steps == 3
+    is_other = saved[0].count("model=2") != here[0].count("model=2")
+    assert ("cut anew along dim" in said.getvalue()) == is_other
+
+
 OWN = """
 from parallel_params import nn
 from parallel_params.nn import parallel
