@@ -26,6 +26,7 @@ import typer
 from parallel_params.checkpoint.folder import find_left_over, list_checkpoints
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.cli.leftovers import find_left_over as find_segments
+from parallel_params.cli.leftovers import find_sessions
 from parallel_params.plan.interval import Interval
 
 END_S = 30.0
@@ -222,7 +223,7 @@ class Kills:
         self._newest = max(newest, self._newest)
         remains = {
             "disk": {str(path) for path in find_left_over(self.folder)},
-            "memory": {str(path) for path in find_segments()},
+            "memory": {str(path) for path in [*find_segments(), *find_sessions()]},
         }
         for where, before in self._remains.items():
             if before and has_trained:

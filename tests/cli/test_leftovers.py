@@ -2,11 +2,12 @@
 
 import mmap
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from parallel_params.cli.leftovers import remove_left_over
+from parallel_params.cli.leftovers import remove_left_over, remove_sessions
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/maps").exists(), reason="needs Linux's /proc"
@@ -38,3 +39,24 @@ def test_where_nothing_is_known_of_processes_nothing_is_removed(
     assert remove_left_over(tmp_path, tmp_path / "nowhere") == []
     assert remove_left_over(tmp_path / "nowhere") == []
     assert (tmp_path / "mpich_shm_1").exists()
+
+
+def test_folders_of_an_mpiexec_that_has_ended_are_removed_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    ended = 2**22 + 1  # no process has a larger number than 2**22
+    names = [f"ompi.{ended}", f"ompi.{ended + 1}", f"ompi.{os.getpid()}", "ompi.vm.0"]
+    for name in names:
+        (tmp_path / name / "1").mkdir(parents=True)
+        (tmp_path / name / f"pmix.{socket.gethostname()}.tool").touch()
+    (tmp_path / f"ompi.{ended + 2}").mkdir()  # of another host
+    (tmp_path / f"ompi.{ended + 3}").symlink_to(tmp_path / names[0])
+    held = tmp_path / names[1] / "1" / "jobdata"
+    held.write_bytes(bytes(4096))
+    with held.open("rb"):
+        assert [path.name for path in remove_sessions(tmp_path)] == names[:1]
+    left = {*names[1:], f"ompi.{ended + 2}", f"ompi.{ended + 3}"}
+    assert {*os.listdir(tmp_path)} == left
+    assert [path.name for path in remove_sessions(tmp_path)] == names[1:2]
+    assert remove_sessions(tmp_path, tmp_path / "nowhere") == []
+    assert remove_sessions(tmp_path / "nowhere") == []
