@@ -225,7 +225,8 @@ class Kills:
             "disk": {str(path) for path in find_left_over(self.folder)},
             "memory": {str(path) for path in [*find_segments(), *find_sessions()]},
         }
-        for where, before in self._remains.items():
+        for where in CLEANED:
+            before = self._remains.get(where, set())
             if before and has_trained:
                 assert not before & remains[where], f"not removed: {before}"
                 assert CLEANED[where] in said, f"not told: {before}: {said}"
