@@ -91,8 +91,19 @@ class DistributedGradReducer(Cell):
         _agree(comm, [choices, *map(_facts, members)])
         own = (mesh.layerwise_axis,) if mesh.layerwise_axis is not None else ()
         rest = mesh.others(own)
+        self._opened: list[Communicator] = [] if group is not None else [comm]
         if 1 < mesh.group_size(rest) < mesh.size:
             self._groups[rest] = comm.group(mesh.group(comm.rank, rest))
+            self._opened.insert(0, self._groups[rest])
+
+    def close(self) -> None:
+        """Free the communicators that were opened here; it reduces nothing any more.
+
+        Collective: all ranks of the group.
+        """
+        for comm in self._opened:
+            comm.close()
+        self._opened.clear()
 
     def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the reduced gradients; those that are the rank's own are the same.

@@ -35,11 +35,13 @@ from parallel_params.plan.text import (
 def explain(plan: Plan, name: str) -> str:
     """Return the page of the parameter called `name`."""
     spec, bucket = plan.spec(name), plan.bucket_of(name)
+    is_slice = spec.slice_dim is not None and outcome_of(plan, spec).num_slices > 1
+    part = f", a slice along dim {spec.slice_dim}" if is_slice else ""
     also = f", also called {name_some(spec.aliases)}" if spec.aliases else ""
     lines = [
-        f"{spec.name}: {spec.dtype} {spec.shape}, {plural(spec.numel, 'element')}, "
-        f"{format_bytes(spec.weight_bytes)}, bucket {bucket.index} of "
-        f"{len(plan.buckets)}{also}",
+        f"{spec.name}: {spec.dtype} {spec.shape}{part}, "
+        f"{plural(spec.numel, 'element')}, {format_bytes(spec.weight_bytes)}, "
+        f"bucket {bucket.index} of {len(plan.buckets)}{also}",
         "",
         *format_table(list(_say_flags(plan, spec)), align="<<"),
         "",
@@ -182,6 +184,8 @@ def _say_flips(plan: Plan, spec: ParamSpec) -> Iterator[list[str]]:
             change = f"be refused: {error}"
         else:
             change = _say_change(now, then)
+        if flag == "layerwise_parallel" and spec.slice_dim is not None:
+            change = "average slices of one tensor: leave it to the cell that cuts it"
         yield [f"{flag}={getattr(flipped, flag)}", change]
 
 

@@ -35,7 +35,7 @@ def list_special_parameters(plan: Plan) -> Iterator[str]:
         yield f"tied (one storage, one gradient): {name_some(tied)}"
 
 
-_ORDER = ("level", "kept", "weight", "private", "frozen")
+_ORDER = ("level", "kept", "weight", "private", "sliced", "frozen")
 
 
 def _what_is_special(plan: Plan, spec: ParamSpec) -> Iterator[str]:
@@ -48,10 +48,10 @@ def _what_is_special(plan: Plan, spec: ParamSpec) -> Iterator[str]:
     if is_capped(plan, spec):
         yield "weight not cut over nodes (tied: it is used at several places of a pass)"
     if found.num_slices > 1:
+        what = "private (other values" if spec.slice_dim is None else "sliced (a slice"
         yield (
-            "private (other values on each rank along axis "
-            f"{plan.mesh.layerwise_axis!r}, never sent along it; parallel_optimizer "
-            "has no effect)"
+            f"{what} on each rank along axis {plan.mesh.layerwise_axis!r}, never sent "
+            "along it; parallel_optimizer has no effect)"
         )
     if not found.is_trainable:
         yield "frozen (no gradient, no optimizer state)"
@@ -122,11 +122,20 @@ def promise_bits(plan: Plan) -> Iterator[str]:
         condition = (
             "" if plan.policy.grains else f", with policy.grains = {plan.grains}"
         )
-        has_private = any(plan.group_size(b) < plan.mesh.size for b in plan.buckets)
+        most = plan.grains
+        aside = ""
+        if any(plan.group_size(b) < plan.mesh.size for b in plan.buckets):
+            axis = plan.mesh.layerwise_axis
+            aside = ", private parameters aside"
+            if any(spec.slice_dim is not None for spec in plan.params):
+                aside = (
+                    f", as long as axis {axis!r} has as many (others round otherwise)"
+                )
+                if axis not in plan.mesh.batch_axes:
+                    most *= plan.mesh.group_size((axis,)) if axis else 1
         yield (
             "bits: the same at every level and on any power of two up to "
-            f"{plural(plan.grains, 'rank')}{condition}"
-            f"{', private parameters aside' if has_private else ''}"
+            f"{plural(most, 'rank')}{condition}{aside}"
         )
         return
     why = f"grains = {plan.grains} is no power of two"

@@ -207,6 +207,27 @@ def test_on_a_mesh_layerwise_gradients_are_reduced_along_the_other_axes() -> Non
     assert run_threads(4, body) == [[3.75, 2.5], [3.75, 5], [3.75, 2.5], [3.75, 5]]
 
 
+def test_a_closed_reducer_has_freed_what_it_opened_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def body(comm: Communicator) -> list[tuple[int, ...]]:
+        freed: list[tuple[int, ...]] = []
+        net = nn.Dense(2, 2)
+        mesh = Mesh(data=2, model=2)
+        reducer = nn.DistributedGradReducer(
+            net.trainable_params(), group=comm, mesh=mesh
+        )
+        for opened in reducer._opened:
+            ranks = tuple(range(opened.size))
+            opened.close = lambda ranks=ranks: freed.append(ranks)  # type: ignore[method-assign,misc]  # to hear of it
+        reducer.close()
+        reducer.close()
+        comm.barrier()
+        return freed
+
+    assert run_threads(4, body) == [[(0, 1)]] * 4
+
+
 @pytest.mark.parametrize(
     ("error", "words", "make"),
     [

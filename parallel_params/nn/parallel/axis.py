@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from parallel_params.comm.agree import agree_same
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import PlanError
 from parallel_params.nn.parallel.rendezvous import Rendezvous
@@ -202,9 +203,12 @@ def open_axis(comm: Communicator, mesh: Mesh, name: str = "model") -> Axis:
 
     Raises:
         PlanError: the mesh has another number of ranks, or no such axis; on all ranks.
+        PlanMismatch: the ranks name different meshes or axes.
 
     Collective: all ranks.
     """
+    own = f"{mesh!r} by {mesh.layerwise_axis}, {mesh.batch_axes}, axis {name!r}"
+    agree_same(comm, own, "the mesh")
     if mesh.size != comm.size:
         raise PlanError(
             f"{mesh!r} has {mesh.size} ranks, the world has {comm.size}; the product "
