@@ -27,12 +27,18 @@ WIDTH, DEPTH, NUM_STEPS = 128, 9, 3
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs madvise, mincore")
 
 
-def largest_live_bytes(comm: Communicator, per_node: int) -> tuple[int, int]:
+def largest_live_bytes(
+    comm: Communicator, per_node: int, model: int | None = None
+) -> tuple[int, int]:
     """Train at level 3; return the most bytes of whole weights seen, and the plan's."""
     layers = [nn.Dense(WIDTH, WIDTH, activation="tanh") for _ in range(DEPTH)]
     net = nn.SequentialCell(*layers)
     policy = Policy(level=Level.WEIGHT, bucket_bytes=1)
     mesh = Mesh(data=comm.size, ranks_per_node=per_node)
+    if model is not None:
+        mesh = Mesh(data=comm.size // model, model=model, ranks_per_node=per_node)
+        for parameter in net.trainable_params():
+            parameter.layerwise_parallel = True
     optimizer = optim.SGD(net.trainable_params(), 0.1)
     x = np.ones((2, WIDTH), np.float32)
     seen = [0]
@@ -55,7 +61,8 @@ def largest_live_bytes(comm: Communicator, per_node: int) -> tuple[int, int]:
         weight_bytes = gatherer._arenas[0].bucket.weight_bytes
         slots = 2 * weight_bytes
         # Each rank of a node counts its lane of what they share.
-        return max(seen), (held.in_flight - slots) * per_node
+        per_group = per_node if model is None else max(1, per_node // model)
+        return max(seen), (held.in_flight - slots) * per_group
 
 
 @ON_LINUX
@@ -65,6 +72,16 @@ def test_whole_weights_are_bounded_as_planned(per_node: int, number: int) -> Non
 
     for seen, planned in found:
         assert planned == number * WIDTH * WIDTH * 4
+        assert 0 < seen <= planned
+
+
+@ON_LINUX
+def test_slices_of_a_mesh_on_nodes_are_bounded_as_planned() -> None:
+    # A node has both slices; each is gathered by itself from the other node.
+    body = partial(largest_live_bytes, per_node=2, model=2)
+
+    for seen, planned in run_threads(4, body):
+        assert planned == NUM_LIVE * WIDTH * WIDTH * 4
         assert 0 < seen <= planned
 
 
