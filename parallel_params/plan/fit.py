@@ -10,6 +10,7 @@ from itertools import product
 from parallel_params.errors import PlanError
 from parallel_params.plan.cost import estimate
 from parallel_params.plan.memory import RankBytes
+from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan, make_plan
 from parallel_params.plan.policy import Level, Policy, Transport
 from parallel_params.plan.text import format_bytes, name_all
@@ -70,10 +71,39 @@ def check_memory(plan: Plan) -> None:
         f"rank {heaviest.blocks[0].first} would hold "
         f"{format_bytes(heaviest.bytes_held.total)}, but policy.memory_limit_bytes = "
         f"{limit} ({format_bytes(limit)}): {_list_kinds([heaviest.bytes_held])}. "
-        + _say_what_fits(
-            plan, measure, "Use more ranks, a smaller model or a higher limit"
-        )
+        + _say_what_fits(plan, measure, _say_ranks(plan, measure))
     )
+
+
+def _say_ranks(plan: Plan, measure: _Measure) -> str:
+    """Say how many ranks would do, if more along the first batch axis help.
+
+    Slices of cells become smaller along their own axis, which no plan can tell.
+    """
+    others = "a smaller model or a higher limit"
+    axes = plan.mesh.batch_axes
+    if not axes or any(spec.slice_dim is not None for spec in plan.params):
+        return f"Use more ranks, {others}"
+    sizes = dict(zip(plan.mesh.axes, plan.mesh.sizes, strict=True))
+    tried: list[str] = []
+    for factor in (2, 4, 8, 16, 32, 64):
+        mesh = Mesh(
+            {**sizes, axes[0]: factor * sizes[axes[0]]},
+            ranks_per_node=plan.mesh.ranks_per_node,
+            layerwise_axis=plan.mesh.layerwise_axis,
+            batch_axes=axes,
+        )
+        policy = replace(plan.policy, memory_limit_bytes=None, level=Level.WEIGHT)
+        try:
+            excess, taken = measure(make_plan(plan.params, mesh, policy))
+        except PlanError:
+            continue  # the grains are too few
+        if excess <= 0:
+            return f"Use {mesh.size} ranks at level 3 ({taken}), {others}"
+        tried.append(str(mesh.size))
+    if not tried:
+        return f"Use more ranks, {others}"
+    return f"Use {others}; {name_all(tried)} ranks at level 3 are too few as well"
 
 
 def check_pools(plan: Plan, pools: Sequence[Pool], *, can_share: bool = True) -> None:

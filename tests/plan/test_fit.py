@@ -76,16 +76,27 @@ def test_a_model_that_fits_no_way_is_told_the_least() -> None:
     assert (
         f"No policy fits on these 4 ranks. The least is {total(least) // KIB}" in text
     )
-    assert "with level=2 and transport='auto'. Use more ranks" in text
+    assert "with level=2 and transport='auto'. Use a smaller" in text
+    assert "8, 16, 32, 64, 128 and 256 ranks at level 3 are too few as well" in text
     # There is nothing left to change.
     text = refusal(replace(least, level=Level.WEIGHT, reduction="fast"), 10_000)
-    assert "No policy fits on these 4 ranks. Use more ranks" in text
+    assert "No policy fits on these 4 ranks. Use a smaller" in text
+
+
+def test_a_number_of_ranks_that_fits_is_offered_where_no_policy_does() -> None:
+    policy = replace(BASE, level=Level.WEIGHT, reduction="fast", transport="auto")
+    mesh = Mesh(data=8, ranks_per_node=4)
+    limit = total(policy, mesh)
+    assert limit < total(policy)
+    text = refusal(policy, limit)
+    assert "Use 8 ranks at level 3 (" in text
+    make_plan(MODEL, mesh, replace(policy, memory_limit_bytes=limit))
 
 
 def test_policies_that_are_no_plan_are_not_offered() -> None:
     specs = [replace(spec, dtype="bfloat16") for spec in MODEL]
     policy = replace(BASE, level=Level.WEIGHT, transport="auto", memory_limit_bytes=9)
-    with pytest.raises(PlanError, match=r"No policy fits on these 4 ranks. Use more"):
+    with pytest.raises(PlanError, match=r"No policy fits on these 4 ranks. Use "):
         make_plan(specs, MESH, policy)
 
 
