@@ -197,7 +197,7 @@ class ParameterManager(ManagerCheckpoints, Closing):
 
         Collective: all ranks.
         """
-        self._refuse_inside("a step be taken")
+        self._refuse_inside("no step can be taken")
         runtime = self._open
         trained = runtime.trained_parameters
         error: Exception | None = self._edits.problem()
@@ -254,7 +254,7 @@ class ParameterManager(ManagerCheckpoints, Closing):
         whole: Sequence[Array] | None = None,
     ) -> tuple[Total, Exception | None]:
         """Return what this rank's grains came to, or what went wrong."""
-        self._refuse_inside("a step be taken")
+        self._refuse_inside("no step can be taken")
         outdated = self._edits.problem()
         if outdated is not None:
             loss_fn = _raising(outdated)  # the other ranks are waiting

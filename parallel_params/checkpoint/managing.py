@@ -97,8 +97,8 @@ class ManagerCheckpoints(Replannable):
         Collective: all ranks, between steps, with the same arguments.
         """
         runtime = self._open
-        self._refuse_inside("a checkpoint be loaded")
-        self._course.refuse_while_evaluating("a checkpoint be loaded")
+        self._refuse_inside("no checkpoint can be loaded")
+        self._course.refuse_while_evaluating("no checkpoint can be loaded")
         reader = open_for_all(self.comm, lambda: find_newest(Path(folder)))
         wishes = Wishes(
             weights_only=weights_only, is_strict=strict, layerwise=layerwise

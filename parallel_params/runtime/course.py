@@ -170,7 +170,7 @@ class Course:
 
         Collective: all ranks.
         """
-        self.refuse_while_evaluating("a step be taken")
+        self.refuse_while_evaluating("no step can be taken")
         total = self.exchange("accumulate", own, error)
         self._step.accumulate()
         self._pending_weight += total.weight
@@ -194,7 +194,7 @@ class Course:
 
         Collective: all ranks.
         """
-        self.refuse_while_evaluating("a step be taken")
+        self.refuse_while_evaluating("no step can be taken")
         rates: list[tuple[float, ...]] = []
         if error is None:
             try:
@@ -247,12 +247,12 @@ class Course:
         """Raise inside of `manager.evaluation()`, where all ranks are together.
 
         Raises:
-            RuntimeError: saying that `what` cannot be done there.
+            RuntimeError: saying `what`, and why.
         """
         if self.is_evaluating:
             self._step.forget_backward()
             raise RuntimeError(
-                f"inside of `with manager.evaluation()` cannot {what}: the weights "
+                f"inside of `with manager.evaluation()` {what}: the weights "
                 "there are those to evaluate with, and are put back at its end. Leave "
                 "it first"
             )

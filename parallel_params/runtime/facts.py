@@ -127,7 +127,7 @@ class ManagerFacts:
         """Raise where all ranks look at whole weights, before anything is sent."""
         if self._is_unsharded:
             raise RuntimeError(
-                f"inside of `with manager.unsharded()` cannot {what}: the weights are "
+                f"inside of `with manager.unsharded()` {what}: the weights are "
                 "whole there to be read. Leave it first"
             )
         if self._open.gatherer.num_buckets:
