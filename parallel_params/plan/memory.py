@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parallel_params.plan.bucket import Bucket
+from parallel_params.plan.gathers import find_releases, first_declared, largest_live
 from parallel_params.plan.part import Part, part_of
 from parallel_params.plan.policy import Kind
 from parallel_params.plan.spec import ITEM_BYTES
@@ -17,15 +18,7 @@ if TYPE_CHECKING:
     from parallel_params.plan.plan import Plan
 
 NUM_SLOTS = 2
-"""Buckets in use at a time, where they are streamed or gathered: one computed with, one
-on its way."""
-
-NUM_LIVE = NUM_SLOTS + 1
-"""Gathered buckets in memory at a time: in use, and the next one, on its way."""
-
-NUM_LIVE_SHARED = NUM_LIVE + 2
-"""The same where the ranks of a node share them: pages are given back two hand-overs
-later, when all have left them."""
+"""Streamed buckets in use at a time: one computed with, one on its way."""
 
 NUM_FLIGHTS = 2
 """Messages between nodes that are under way at a time, each in memory of its own."""
@@ -175,12 +168,18 @@ def _slot_bytes(plan: "Plan") -> int:
 
 def _live_bytes(plan: "Plan", shares: Sequence[tuple[Bucket, Part]]) -> int:
     """Return the bytes of the weights of neighbours in use, once per node."""
-    live = [
-        (bucket.item_bytes * part.lane, plan.lattice(bucket).num_local)
-        for bucket, part in shares
-        if plan.is_gathered(bucket)
-    ]
-    is_shared = any(num_local > 1 for _, num_local in live)
-    number = NUM_LIVE_SHARED if is_shared else NUM_LIVE
-    firsts = range(max(1, len(live) - number + 1))
-    return max(sum(each for each, _ in live[i : i + number]) for i in firsts)
+    declared = {spec.name: position for position, spec in enumerate(plan.params)}
+    gathered = sorted(
+        (share for share in shares if plan.is_gathered(share[0])),
+        key=lambda share: first_declared(share[0], declared),
+    )
+    if not gathered:
+        return 0
+    return largest_live(
+        sizes=[bucket.item_bytes * part.lane for bucket, part in gathered],
+        is_shared=[plan.lattice(bucket).num_local > 1 for bucket, _ in gathered],
+        releases=find_releases(
+            [[extent.name for extent in bucket.extents] for bucket, _ in gathered],
+            declared,
+        ),
+    )

@@ -11,6 +11,7 @@ from parallel_params.comm.protocol import Communicator
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.settings import Settings
+from parallel_params.plan.gathers import first_declared
 from parallel_params.plan.plan import Plan
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.backward import Backward
@@ -142,7 +143,7 @@ def _make_gatherer(
     # In the plan frozen buckets come last; a pass uses them among the others.
     cut = sorted(
         (pair for pair in pairs if pair[0].role.is_gathered),
-        key=lambda pair: -min(declared[e.name] for e in pair[0].bucket.extents),
+        key=lambda pair: -first_declared(pair[0].bucket, declared),
     )
     gathered = [arena for arena, _ in cut]
     gatherer = Gatherer(gathered, [each for _, each in cut], node, declared)

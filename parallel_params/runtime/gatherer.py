@@ -2,11 +2,8 @@
 
 A gathered bucket has one address for good, so that what forward remembers of a weight
 is right again when backward has gathered it. Between uses its pages are given back to
-the system. Buckets come in one order, last declared first in backward and the other way
-round in forward: what a rank uses out of order it gets by gathering all before it. Two
-are in use at a time, while the next one is on its way; a bucket that shares a cell with
-later ones stays until these have come, because one operator may read all weights of a
-cell.
+the system. Which are whole when is the course that `plan/gathers.py` fixes; what a rank
+uses out of order it gets by gathering all before it.
 
 Source: Rajbhandari et al., ZeRO (2020), section 5.3; pages given back are ours.
 """
@@ -17,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from parallel_params.comm.pages import drop_pages
 from parallel_params.errors import ManagerClosed
 from parallel_params.nn.storage import Storage
-from parallel_params.plan.memory import NUM_SLOTS
+from parallel_params.plan.gathers import find_releases
 from parallel_params.runtime.arena import Arena
 from parallel_params.runtime.flights import Flight
 from parallel_params.runtime.node_memory import NodeMemory
@@ -219,26 +216,3 @@ class Gatherer:
         while len(self._arenas) - 1 - index >= self._num_forward:
             self._gather_next_forward()
         return parameter._array
-
-
-def find_releases(
-    names: Sequence[Sequence[str]], declared: Mapping[str, int]
-) -> list[int]:
-    """Return at which gather of forward each earlier one is given back.
-
-    Args:
-        names: of the parameters of every bucket, in the order of forward.
-        declared: position of every parameter, by name.
-    """
-    cells = [{name.rpartition(".")[0] for name in bucket} for bucket in names]
-    last = {cell: k for k, members in enumerate(cells) for cell in members}
-    firsts = [min(declared[name] for name in bucket) for bucket in names]
-    releases: list[int] = []
-    for k, members in enumerate(cells):
-        # Its last parameter is used when all that is declared before has come.
-        end = max(declared[name] for name in names[k])
-        between = [j + 1 for j, first in enumerate(firsts) if first < end]
-        behind = [last[cell] + 1 for cell in members]
-        earliest = max([k + NUM_SLOTS, *behind, *between, *releases[-1:]])
-        releases.append(min(earliest, len(cells)))
-    return releases

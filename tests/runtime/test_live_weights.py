@@ -1,7 +1,7 @@
 """Weights that are cut over nodes: how many are whole at a time, and in which order."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,9 @@ from parallel_params.comm.local import run_threads
 from parallel_params.comm.pages import resident_bytes
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
-from parallel_params.plan.memory import NUM_LIVE, NUM_LIVE_SHARED
+from parallel_params.plan.gathers import Event, course_of, find_releases, largest_live
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Level, Policy
-from parallel_params.runtime.gatherer import find_releases
 from parallel_params.runtime.stream import make_order
 from parallel_params.tensor.random import set_seed
 
@@ -28,12 +27,23 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs madvise, mi
 
 
 def largest_live_bytes(
-    comm: Communicator, per_node: int, model: int | None = None
+    comm: Communicator,
+    per_node: int,
+    model: int | None = None,
+    together: tuple[int, ...] = (),
 ) -> tuple[int, int]:
-    """Train at level 3; return the most bytes of whole weights seen, and the plan's."""
+    """Train at level 3; return the most bytes of whole weights seen, and the plan's.
+
+    Args:
+        comm: the ranks.
+        per_node: how many of them share a node.
+        model: length of a layerwise axis.
+        together: layers whose weights lie in one bucket.
+    """
     layers = [nn.Dense(WIDTH, WIDTH, activation="tanh") for _ in range(DEPTH)]
     net = nn.SequentialCell(*layers)
-    policy = Policy(level=Level.WEIGHT, bucket_bytes=1)
+    _travel_together(net, layers, together)
+    policy = Policy(level=Level.WEIGHT)
     mesh = Mesh(data=comm.size, ranks_per_node=per_node)
     if model is not None:
         mesh = Mesh(data=comm.size // model, model=model, ranks_per_node=per_node)
@@ -58,15 +68,14 @@ def largest_live_bytes(
             manager.step(lambda x: ops.mean(net(x)), x)
         gatherer.arrive = arrive  # type: ignore[method-assign]  # as it was
         held = manager.plan.bytes_per_rank(comm.rank)
-        weight_bytes = gatherer._arenas[0].bucket.weight_bytes
-        slots = 2 * weight_bytes
+        slots = 2 * max(arena.bucket.weight_bytes for arena in gatherer._arenas)
         # Each rank of a node counts its lane of what they share.
         per_group = per_node if model is None else max(1, per_node // model)
         return max(seen), (held.in_flight - slots) * per_group
 
 
 @ON_LINUX
-@pytest.mark.parametrize(("per_node", "number"), [(1, NUM_LIVE), (2, NUM_LIVE_SHARED)])
+@pytest.mark.parametrize(("per_node", "number"), [(1, 3), (2, 4)])
 def test_whole_weights_are_bounded_as_planned(per_node: int, number: int) -> None:
     found = run_threads(4, partial(largest_live_bytes, per_node=per_node))
 
@@ -76,12 +85,80 @@ def test_whole_weights_are_bounded_as_planned(per_node: int, number: int) -> Non
 
 
 @ON_LINUX
+@pytest.mark.parametrize(
+    ("together", "per_node", "number"),
+    [((0, 4), 1, 6), ((0, 4), 2, 7), ((0, DEPTH - 1), 1, DEPTH)],
+)
+def test_a_bucket_over_many_layers_is_in_the_bound(
+    together: tuple[int, ...], per_node: int, number: int
+) -> None:
+    # It waits for its last layer, and all between wait with it.
+    found = run_threads(
+        4, partial(largest_live_bytes, per_node=per_node, together=together)
+    )
+
+    for seen, planned in found:
+        assert planned == number * WIDTH * WIDTH * 4
+        assert 0 < seen <= planned
+
+
+@pytest.mark.parametrize("together", [(), (0, 4), (2, 5)], ids=str)
+def test_a_run_follows_the_course_of_the_plan(together: tuple[int, ...]) -> None:
+    def body(comm: Communicator) -> tuple[list[Event], list[Event]]:
+        layers = [nn.Dense(4, 4, activation="tanh") for _ in range(6)]
+        net = nn.SequentialCell(*layers)
+        _travel_together(net, layers, together)
+        policy = policy_of(3, bucket_bytes=10**6, grains=4, transport="messages")
+        optimizer = optim.SGD(net.trainable_params(), 0.1)
+        seen: list[Event] = []
+        with ParameterManager(net, optimizer, policy=policy, comm=comm) as manager:
+            gatherer = manager._open.gatherer
+            last = gatherer.num_buckets - 1
+            start, arrive, drop = gatherer.start, gatherer.arrive, gatherer._drop
+
+            def starting(index: int) -> None:
+                seen.append(("start", last - index))
+                start(index)
+
+            def arriving(index: int) -> None:
+                seen.append(("arrive", last - index))
+                arrive(index)
+
+            def dropping(index: int) -> None:
+                if index in gatherer._live:
+                    seen.append(("drop", last - index))
+                drop(index)
+
+            gatherer.start = starting  # type: ignore[method-assign]  # to listen
+            gatherer.arrive = arriving  # type: ignore[method-assign]
+            gatherer._drop = dropping  # type: ignore[method-assign]
+            manager.step(lambda x: ops.mean(net(x)), np.ones((2, 4), np.float32))
+            planned = [*course_of(gatherer.releases)] * manager.plan.grains_per_rank
+            return seen.copy(), planned  # on leaving all are gathered
+
+    for seen, planned in run_threads(2, body):
+        assert seen == planned
+
+
+def test_what_is_live_is_counted_along_the_course() -> None:
+    # Four equal buckets: two in use and one on its way.
+    assert largest_live([8] * 4, [False] * 4, [2, 3, 4, 4]) == 24
+    # All stay to the end.
+    assert largest_live([8] * 4, [False] * 4, [4, 4, 4, 4]) == 32
+    # The large one is never beside the one that comes three later.
+    assert largest_live([100, 1, 1, 50], [False] * 4, [2, 3, 4, 4]) == 102
+    # Its pages are given back later where a node shares it.
+    assert largest_live([100, 1, 1, 50], [True] * 4, [2, 3, 4, 4]) == 152
+    assert largest_live([5], [False], [1]) == 5
+
+
+@ON_LINUX
 def test_slices_of_a_mesh_on_nodes_are_bounded_as_planned() -> None:
     # A node has both slices; each is gathered by itself from the other node.
     body = partial(largest_live_bytes, per_node=2, model=2)
 
     for seen, planned in run_threads(4, body):
-        assert planned == NUM_LIVE * WIDTH * WIDTH * 4
+        assert planned == 3 * WIDTH * WIDTH * 4
         assert 0 < seen <= planned
 
 
@@ -163,6 +240,16 @@ def test_layers_may_be_frozen_wherever_they_are(
 
     (expected,) = run_threads(1, lambda comm: body(comm, 0))
     assert run_threads(2, lambda comm: body(comm, 3)) == [expected] * 2
+
+
+def _travel_together(
+    net: nn.Cell, layers: Sequence[nn.Dense], together: Sequence[int]
+) -> None:
+    """Have the weights of some layers in one bucket, and all else alone."""
+    for parameter in net.get_parameters():
+        parameter.comm_fusion = 0
+    for layer in together:
+        layers[layer].weight.comm_fusion = 7
 
 
 def _declared(names: list[str]) -> dict[str, int]:
