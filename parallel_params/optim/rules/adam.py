@@ -6,6 +6,7 @@ and v, and converting there and back loses bits.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +17,7 @@ from parallel_params.plan.spec import Structure
 from parallel_params.tensor.tape import Array
 
 
-class _Adaptive:
+class _Adaptive(ABC):
     """What the rules of the family share: one of them only makes the numbers."""
 
     __slots__ = ()
@@ -55,6 +56,7 @@ class _Adaptive:
         mean, square = (state[slot] for slot in self.slots)
         adapt_pair(weight, left, right, mean, square, how)
 
+    @abstractmethod
     def _adaptation(
         self,
         step: int,
@@ -62,7 +64,7 @@ class _Adaptive:
         weight_decay: float,
         gradient_scale: float,
     ) -> Adaptation:
-        raise NotImplementedError
+        """Return the numbers of one step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
