@@ -1,12 +1,13 @@
 """From a running manager to the draft of a checkpoint: what is to be saved of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
 from parallel_params.checkpoint.arrange import arrange_in_one
+from parallel_params.checkpoint.edges import Edges
 from parallel_params.checkpoint.files import Files, OpenedFiles
 from parallel_params.checkpoint.live import parts_to_save
 from parallel_params.checkpoint.manifest import Layout, Manifest, Way
@@ -14,7 +15,7 @@ from parallel_params.checkpoint.manifest_codec import LAYOUTS
 from parallel_params.checkpoint.saving import Contents, Draft
 from parallel_params.checkpoint.shards import ShardsWriter
 from parallel_params.checkpoint.strict_json import canonical
-from parallel_params.checkpoint.tensors import Described, tensors_of
+from parallel_params.checkpoint.tensors import tensors_of
 from parallel_params.checkpoint.training import capture
 from parallel_params.checkpoint.writers import OneWriter, Writer
 from parallel_params.comm.protocol import Communicator
@@ -92,23 +93,18 @@ def make_draft(
         plan=encode(plan),
         written_by=f"parallel_params {metadata.version('parallel-params')}",
     )
-    parts = parts_to_save(plan, source.comm.rank, source.runtime.arenas)
-    return Draft(
-        source.comm,
-        files,
-        target,
-        Contents(manifest=manifest, tensors=tensors),
-        [*parts],
-        _writer(manifest, tensors, source.comm.rank),
-    )
-
-
-def _writer(manifest: Manifest, tensors: Sequence[Described], rank: int) -> Writer:
-    """Return the writer of a layout, on one rank."""
+    rank = source.comm.rank
+    parts = [*parts_to_save(plan, rank, source.runtime.arenas)]
     facts = {"format": "pt", "step": str(manifest.step)}
-    if manifest.layout == "one":
-        return OneWriter(arrange_in_one(tensors, facts))
-    return ShardsWriter(tensors, facts, rank=rank)
+    edges: Edges | None = None
+    if layout == "one":
+        writer: Writer = OneWriter(arrange_in_one(tensors, facts))
+    else:
+        edges = Edges(plan, rank, parts, tensors)
+        parts = edges.parts
+        writer = ShardsWriter(tensors, facts, rank=rank, written=edges.written)
+    contents = Contents(manifest=manifest, tensors=tensors)
+    return Draft(source.comm, files, target, contents, parts, writer, edges)
 
 
 def check_layout(layout: str) -> None:

@@ -39,7 +39,7 @@ class ManagerCheckpoints(Replannable):
             metric: how good the weights are; larger is better.
             extras: anything else to find again, of JSON's types; the first rank's.
             layout: `one` is ordinary safetensors files that all ranks write into;
-                with `shards` every rank writes its own, as PyTorch's DCP reads them.
+                with `shards` every rank writes one, as PyTorch's DCP reads them.
             way: `mpi` writes into the files of layout `one` by MPI-IO.
 
         Returns:

@@ -9,10 +9,11 @@ leaves the folder with the other name, or the whole checkpoint; never a part of 
 run beside training on values that do not change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parallel_params.checkpoint.edges import Edges
 from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.files import Files, remove_tree, write_file
 from parallel_params.checkpoint.live import LivePart
@@ -52,6 +53,7 @@ class Draft:
         contents: the same on all ranks.
         parts: the values of this rank, views that must not change until `write` ends.
         writer: of the layout.
+        edges: what ranks give each other first, if they do.
     """
 
     def __init__(
@@ -62,11 +64,14 @@ class Draft:
         contents: Contents,
         parts: Sequence[LivePart],
         writer: Writer,
+        edges: Edges | None = None,
     ) -> None:
         self._parts = tuple(parts)
         self._comm, self._files = comm, files
         self._target, self._aside = target, target.with_name(target.name + ASIDE)
         self._contents, self._writer = contents, writer
+        self._edges = edges
+        self._taken_bytes = edges.taken_bytes if edges is not None else 0
         self._written = Written()
         self._error: Exception | None = None
 
@@ -77,8 +82,8 @@ class Draft:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of this rank's values."""
-        return sum(part.values.nbytes for part in self._parts)
+        """Bytes that this rank writes, heads and manifest not counted."""
+        return self._taken_bytes + sum(part.values.nbytes for part in self._parts)
 
     @property
     def is_first(self) -> bool:
@@ -86,10 +91,10 @@ class Draft:
         return self._comm.rank == 0
 
     def begin(self) -> None:
-        """Make the folder, and the files that several ranks write into.
+        """Make folder and files, and write what a rank gets of its neighbours' values.
 
         Raises:
-            CheckpointNotSaved: on all ranks, if the first could not.
+            CheckpointNotSaved: on all ranks, if the first could not make the folder.
 
         Collective: all ranks.
         """
@@ -99,7 +104,18 @@ class Draft:
                 self._make_folder()
             except Exception as raised:
                 error = named(raised, self._target)
-        self._finish_or_clean(error)
+        edges, self._edges = self._edges, None
+        num_rounds = edges.num_rounds if edges is not None else 0
+        told = self._finish_or_clean(error, str(num_rounds).encode())
+        received: Iterator[list[LivePart]] = iter(())
+        if edges is not None:
+            received = edges.swap(self._comm, max(map(int, told)))
+        try:
+            self._writer.begin(self._files, self._aside, received)
+        except Exception as raised:
+            self._error = named(raised, self._aside)
+            for _ in received:  # others still wait for what this rank gives
+                pass
 
     def copy_values(self) -> int:
         """Take copies of this rank's values, so that they may change; return bytes.
@@ -113,7 +129,7 @@ class Draft:
         except MemoryError as raised:
             self._error = named(raised, self._aside)
             return 0
-        return self.num_bytes
+        return sum(part.values.nbytes for part in self._parts)
 
     def write(self) -> None:
         """Write this rank's values and push them to the disk.

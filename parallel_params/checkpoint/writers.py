@@ -82,6 +82,12 @@ class Writer(Protocol):
         """Make what several ranks write into; called on the first rank alone."""
         ...
 
+    def begin(
+        self, files: Files, folder: Path, received: Iterable[Iterable[LivePart]]
+    ) -> None:
+        """Make what this rank alone writes into, and write what came from others."""
+        ...
+
     def shared_files(self) -> tuple[StoredFile, ...]:
         """Describe what several ranks write into."""
         ...
@@ -112,8 +118,13 @@ class OneWriter:
             finally:
                 files.close(descriptor)
 
+    def begin(
+        self, files: Files, folder: Path, received: Iterable[Iterable[LivePart]]
+    ) -> None:
+        """Make nothing: no rank has a file of its own."""
+
     def shared_files(self) -> tuple[StoredFile, ...]:
-        """Describe all of them: no rank has a file of its own."""
+        """Describe all of them."""
         return tuple(
             StoredFile(
                 name=planned.name,

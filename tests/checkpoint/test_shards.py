@@ -102,11 +102,11 @@ def test_every_file_is_of_one_rank_and_says_where_its_boxes_lie(
 ) -> None:
     shards = copy(one, tmp_path / "shards", "shards", 2)
     whole = tensors_in(shards)
+    names = [path.name for path in sorted(shards.glob("*.safetensors"))]
+    assert names == [
+        f"shard-0000{rank}-model-00001-of-00001.safetensors" for rank in (1, 2)
+    ]
     for path in shards.glob("*.safetensors"):
-        rank, _, rest = path.name.removeprefix("shard-").partition("-model-")
-        assert rank in ("00001", "00002")
-        number, _, most = rest.removesuffix(".safetensors").partition("-of-")
-        assert 1 <= int(number) <= int(most) <= 3
         content = path.read_bytes()
         head = 8 + int.from_bytes(content[:8], "little")
         entries, metadata = decode_header(content[:head], len(content), path.name)
@@ -225,7 +225,7 @@ def test_damage_in_shards_names_file_and_tensor(one: Path, tmp_path: Path) -> No
 
 def test_more_files_than_a_process_may_open_are_read(one: Path, tmp_path: Path) -> None:
     shards = copy(one, tmp_path / "shards", "shards", 8)
-    assert len(Reader.open(shards).manifest.files) > 8
+    assert len(Reader.open(shards).manifest.files) == 8
     reader = Reader.open(shards)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("parallel_params.checkpoint.reading.MAX_OPEN_FILES", 2)
