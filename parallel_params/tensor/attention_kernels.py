@@ -21,6 +21,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from parallel_params.tensor.attention_sight import Product, product, seen_product
 from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import BLOCK
 from parallel_params.tensor.tape import Array
@@ -60,7 +61,9 @@ class Scheme:
 def attention(heads: Heads, scheme: Scheme, out: Array, logs: Array) -> None:
     """Write softmax(q k^T * scale + bias) v into `out`, for every head.
 
-    A query that may see no key at all gets zeros.
+    A query that may see no key at all gets zeros. Under a causal mask, what is not
+    finite in keys and values of the future reaches no query; their gradients do not
+    promise that, nor do other masks.
 
     Args:
         heads: queries, keys and values.
@@ -68,17 +71,28 @@ def attention(heads: Heads, scheme: Scheme, out: Array, logs: Array) -> None:
         out: [batch, heads, queries, width of values].
         logs: [batch, heads, queries] receives the logarithm of every row's sum.
     """
-    q, k, v = heads
-    share = q.shape[1] // max(1, k.shape[1])
-    tiles = _Tiles(q, k, scheme)
-    for b, h in np.ndindex(q.shape[:2]):
+    tiles = _Tiles(heads[0], heads[1], scheme)
+    _attend(heads, tiles, out, logs)
+    if scheme.is_causal:
+        # The last query of a tile sees all that the tile is multiplied with.
+        last = [rows.stop - 1 for rows, _ in tiles.places]
+        if not np.isfinite(out[:, :, last]).all():
+            _attend(heads, tiles, out, logs, seen_product)
+
+
+def _attend(
+    heads: Heads, tiles: "_Tiles", out: Array, logs: Array, multiply: Product = product
+) -> None:
+    _, k, v = heads
+    share = out.shape[1] // max(1, k.shape[1])
+    for b, h in np.ndindex(out.shape[:2]):
         keys, values = k[b, h // share], v[b, h // share]
         for rows, stop in tiles.places:
             p = tiles.probabilities(b, h, rows, keys[:stop], logs[b, h, rows])
-            if scheme.keeps is not None:
-                np.multiply(p, scheme.keeps(b, h, rows)[:, :stop], p)
+            if tiles.keeps is not None:
+                np.multiply(p, tiles.keeps(b, h, rows)[:, :stop], p)
                 np.divide(p, tiles.keep_prob, p)
-            np.matmul(p, values[:stop], out=out[b, h, rows])
+            multiply(p, values[:stop], out[b, h, rows], rows.start)
 
 
 def attention_grads(
@@ -214,6 +228,7 @@ class _Tiles:
             for start in range(0, queries, max(1, step))
         ]
         self.scale = np.asarray(scheme.scale, dtype)
+        self.keeps = scheme.keeps
         self.keep_prob = np.asarray(scheme.keep_prob, dtype)
         self._one = np.asarray(1, dtype)
         self._q, self._scheme = q, scheme
@@ -265,6 +280,8 @@ class _Tiles:
             return e
         e, scale = self.scores(b, h, rows, keys)
         _mask(e, scale, future)
+        if future is not None:  # a NaN has not become -infinity
+            np.copyto(e[:, len(keys) - future.shape[1] :], future, where=future < 0)
         tops = np.maximum.reduce(e, 1, initial=-np.inf)
         is_blind = np.isneginf(tops)
         tops[is_blind] = 0

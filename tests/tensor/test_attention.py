@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_sets import kernels_as
 from numpy.testing import assert_allclose, assert_array_equal
 
 from parallel_params import ops
 from parallel_params import tensor as pt
 from parallel_params.tensor import DType, Tensor, random, value_and_grad
+from parallel_params.tensor.kernel_set import Choice
 from parallel_params.tensor.ops.attention_plain import plain_attention
 from parallel_params.tensor.ops.self_attention import self_attention
 from parallel_params.tensor.tape import Array
@@ -110,6 +112,27 @@ def test_a_causal_query_does_not_see_the_future() -> None:
     after = attend(q, k, v, is_causal=True).asnumpy()
     assert_allclose(after[:100], before[:100], rtol=1e-12, atol=1e-14)
     assert after[100:].max() > 1e200
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", ["key", "value"])
+@pytest.mark.parametrize("kernels", ["numpy", "fast"])
+def test_what_is_not_finite_reaches_no_earlier_query_of_a_tile(
+    kernels: Choice, place: str, bad: float
+) -> None:
+    q, k, v = (_draw(1, 2, 140, 4, seed=i) for i in range(3))
+    hidden = 100
+    with kernels_as(kernels), np.errstate(invalid="ignore"):
+        before = attend(q, k, v, is_causal=True).asnumpy()
+        (k if place == "key" else v).asnumpy()[0, 1, hidden, 2] = bad
+        after = attend(q, k, v, is_causal=True).asnumpy()
+    assert_array_equal(after[0, 0], before[0, 0])
+    assert_allclose(after[0, 1, :hidden], before[0, 1, :hidden], rtol=1e-12)
+    seen = after[0, 1, hidden:, 2]
+    # Times a negative query, an infinite key has the weight 0.
+    assert (
+        not np.isfinite(seen).all() if place == "key" else not np.isfinite(seen).any()
+    )
 
 
 def test_the_place_in_memory_does_not_change_a_bit() -> None:
