@@ -21,7 +21,7 @@ from parallel_params.optim.rules.adam import AdamRule, AdamWRule
 from parallel_params.optim.rules.sgd import SgdRule
 from parallel_params.runtime import summing
 from parallel_params.tensor import (
-    attention_kernels,
+    attention_tiles,
     embedding_kernels,
     kernels,
     norm_kernels,
@@ -218,21 +218,27 @@ def _tiles() -> list[Case]:
     tile, slopes = _normal(64, LENGTH), _normal(64, LENGTH)
     scale, log = np.array(0.125, np.float32), np.empty(64, np.float32)
     future = np.triu(np.full((64, 64), -np.inf, np.float32), 1)
+    seen = np.tril(tile, LENGTH - 64)
     p, d, logs, shift = tile.copy(), slopes.copy(), _normal(64) + 10, _normal(64)
 
     def forward() -> None:
         np.copyto(p, tile)
-        attention_kernels.probabilities(p, scale, future, log)
+        attention_tiles.probabilities(p, scale, future, log)
 
     def backward() -> None:
         np.copyto(p, tile)
         np.copyto(d, slopes)
-        attention_kernels.slopes(p, d, logs, shift, scale, future)
+        attention_tiles.slopes(p, d, logs, shift, scale, future)
+
+    def kept() -> None:
+        np.copyto(d, slopes)
+        attention_tiles.kept_slopes(seen, d, shift, scale, future)
 
     size = f"64x{LENGTH}"
     return [
         Case(name="attention, a tile", size=size, run=forward, results=(p, log)),
         Case(name="attention, a tile back", size=size, run=backward, results=(p, d)),
+        Case(name="attention, a tile back, kept", size=size, run=kept, results=(d,)),
     ]
 
 

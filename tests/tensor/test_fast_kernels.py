@@ -253,12 +253,14 @@ def test_the_exponential_is_within_one_unit_and_keeps_what_is_not_finite(
 
 @pytest.mark.parametrize("dtype", [float32, float64], ids=str)
 @pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("length", [70, 200], ids=["one tile", "two"])
 def test_attention_is_close_to_numpy_and_blind_queries_get_zeros(
-    dtype: DType, is_causal: bool
+    dtype: DType, is_causal: bool, length: int
 ) -> None:
     rng = np.random.default_rng(0)
-    q, k, v = (Tensor(rng.standard_normal((2, 3, 70, 9)), dtype) for _ in range(3))
-    bias = np.zeros((70, 70))
+    shape = (2, 3, length, 9)
+    q, k, v = (Tensor(rng.standard_normal(shape), dtype) for _ in range(3))
+    bias = np.zeros((length, length))
     bias[:, 5] = -200.0  # underflows beside the others
     bias[3] = -np.inf  # sees nothing
     mask = Tensor(bias, dtype)

@@ -6,7 +6,7 @@ Each does what the kernel of its name does, under the same contract.
 import numpy as np
 
 from parallel_params.tensor import (
-    attention_kernels,
+    attention_tiles,
     embedding_kernels,
     kernels,
     pool_kernels,
@@ -165,7 +165,7 @@ def add_rows(ids: Array, g: Array, out: Array) -> None:
 def probabilities(e: Array, scale: Array, future: Array | None, log: Array) -> bool:
     """Take the softmax of a tile of attention."""
     if not e.size or not fits((e, log)):
-        return attention_kernels.probabilities.numpy(e, scale, future, log)
+        return attention_tiles.probabilities.numpy(e, scale, future, log)
     row_loops.probabilities(e, e.dtype.type(scale), _num_seen(e, future), log)
     return True
 
@@ -178,7 +178,18 @@ def slopes(
         factor, num_seen = p.dtype.type(scale), _num_seen(p, future)
         row_loops.slopes(p, d, log, shift, factor, num_seen)
     else:
-        attention_kernels.slopes.numpy(p, d, log, shift, scale, future)
+        attention_tiles.slopes.numpy(p, d, log, shift, scale, future)
+
+
+def kept_slopes(
+    p: Array, d: Array, shift: Array, scale: Array, future: Array | None
+) -> None:
+    """Take the gradients of scores from probabilities that were kept."""
+    if p.size and fits((p, d, shift)):
+        factor, num_seen = p.dtype.type(scale), _num_seen(p, future)
+        element_loops.kept_slopes(p, d, shift, factor, num_seen)
+    else:
+        attention_tiles.kept_slopes.numpy(p, d, shift, scale, future)
 
 
 def _num_seen(scores: Array, future: Array | None) -> int:

@@ -1,7 +1,7 @@
 """Scaled dot-product attention: many heads, fewer key heads, masks, dropout.
 
-The fused form keeps no probabilities; what is differentiated twice, or has a mask that
-is itself trained, is put together from single operators.
+What is differentiated twice, or has a mask that is itself trained, is put together from
+single operators.
 """
 
 import math
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parallel_params.tensor import attention_kernels as kernels
 from parallel_params.tensor import random, tape
-from parallel_params.tensor.attention_kernels import Heads, Keeps, Scheme
+from parallel_params.tensor.attention_tiles import Heads, Keeps, Scheme
 from parallel_params.tensor.ops import attention_shapes as shapes
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.attention_plain import plain_attention
@@ -98,12 +98,12 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, scheme: Scheme) -> Tensor:
         shapes.heads_of(k._array),
         shapes.heads_of(v._array),
     )
-    out, logs = attend(heads, scheme)
+    out, saved = attend(heads, scheme)
 
     def vjp(g: Array) -> tuple[Array, Array, Array]:
         dq, dk, dv = (np.empty_like(part) for part in heads)
         upper = shapes.heads_of(g)
-        kernels.attention_grads(upper, heads, scheme, out, logs, (dq, dk, dv))
+        kernels.attention_grads(upper, heads, scheme, out, saved, (dq, dk, dv))
         return dq.reshape(q.shape), dk.reshape(k.shape), dv.reshape(v.shape)
 
     shape = (*q._array.shape[:-1], v._array.shape[-1])
@@ -111,11 +111,9 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, scheme: Scheme) -> Tensor:
 
 
 def attend(heads: Heads, scheme: Scheme) -> tuple[Array, Array]:
-    """Return attention, and the logarithms that its sweep needs."""
+    """Return attention, and what its sweep needs."""
     q, _, v = heads
     batch, num, queries, _ = q.shape
     # Heads lie side by side: to put them together again is then no copy.
     out = np.empty((batch, queries, num, v.shape[3]), q.dtype).transpose(0, 2, 1, 3)
-    logs = np.empty((batch, num, queries), q.dtype)
-    kernels.attention(heads, scheme, out, logs)
-    return out, logs
+    return out, kernels.attention(heads, scheme, out)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from parallel_params.tensor.attention_kernels import Keeps
+from parallel_params.tensor.attention_tiles import Keeps
 from parallel_params.tensor.ops.compare import where
 from parallel_params.tensor.ops.dropout import masked
 from parallel_params.tensor.ops.matmul import matmul

@@ -10,7 +10,7 @@ import numpy as np
 
 from parallel_params.tensor import attention_kernels as kernels
 from parallel_params.tensor import tape
-from parallel_params.tensor.attention_kernels import Heads, Scheme
+from parallel_params.tensor.attention_tiles import Heads, Scheme
 from parallel_params.tensor.ops.apply import cast, result
 from parallel_params.tensor.ops.attention import (
     attend,
@@ -70,13 +70,13 @@ def self_attention(
         keeps=keeps(dropout_p, (batch, num, length, length)),
         keep_prob=1.0 - dropout_p,
     )
-    out, logs = attend(_parts(array, num, num_turned), scheme)
+    out, saved = attend(_parts(array, num, num_turned), scheme)
 
     def vjp(g: Array) -> tuple[Array]:
         upper = g.transpose(0, 2, 1, 3)
         grad = np.empty(array.shape, array.dtype)
         heads, grads = (_parts(a, num, num_turned) for a in (array, grad))
-        kernels.attention_grads(upper, heads, scheme, out, logs, grads)
+        kernels.attention_grads(upper, heads, scheme, out, saved, grads)
         return (_turned_back(grad, num_turned, turns),)
 
     return result(out.transpose(0, 2, 1, 3), (packed,), vjp)
