@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+
 from parallel_params.plan.interval import Interval, split_cuts, split_lane, split_part
 from parallel_params.plan.policy import Kind, Level
+from parallel_params.plan.rows import RowTable
 from parallel_params.plan.spec import ITEM_BYTES, Structure
 
 
@@ -171,11 +174,12 @@ class Bucket:
                 split_lane(self.numel, num_owners, lane, num_local, alignment)
                 for lane in range(num_local)
             ]
-        owners: Iterable[int] = {extent.owner or 0 for extent in self.extents}
         if self.structure == "row":
-            owners = {*self._row_borders(num_owners), 0} & {*range(num_owners)}
+            owned = np.diff(self.row_table().cuts(num_owners))
+            lanes: list[int] = owned.reshape(-1, num_local).sum(axis=0).tolist()
+            return lanes
         numels = [0] * num_local
-        for owner in owners:
+        for owner in {extent.owner or 0 for extent in self.extents}:
             own = self.owned(owner, num_owners, alignment=alignment)
             numels[owner % num_local] += own.numel
         return numels
@@ -199,13 +203,18 @@ class Bucket:
         """Return the positions at which the owned number of elements may change.
 
         A handful, whatever the size of the group, except for `row`, whose cuts follow
-        the rows: two for each, or one for each position.
+        the rows: what else a position has may change there too.
         """
         if self.structure == "matrix":
             owners = {extent.owner or 0 for extent in self.extents}
             return owners | {owner + 1 for owner in owners}
         if self.structure == "row":
-            return self._row_borders(num_owners)
+            table = self.row_table()
+            cuts = table.cuts(num_owners)
+            parts = np.stack([np.diff(cuts), *table.count(cuts)])
+            is_new = (parts[:, 1:] != parts[:, :-1]).any(axis=0)
+            borders: list[int] = (np.flatnonzero(is_new) + 1).tolist()
+            return borders
         num_longer = -(-self.numel // alignment) % num_owners
         return (num_owners - num_longer, num_owners - 1)
 
@@ -220,25 +229,13 @@ class Bucket:
             }
             return sorted(starts - {0, self.numel})
         if self.structure == "row":
-            positions = sorted({*self._row_borders(num_owners)} & {*range(num_owners)})
-            starts = {self.owned(p, num_owners, alignment=1).start for p in positions}
+            starts = {*self.row_table().cuts(num_owners).tolist()}
             return sorted(starts - {0, self.numel})
         return split_cuts(self.numel, num_owners, alignment)
 
-    def _row_borders(self, num_owners: int) -> Iterable[int]:
-        num_rows = sum(extent.num_rows for extent in self.extents)
-        if 2 * num_rows >= num_owners:
-            return range(1, num_owners)
-        # The first position that starts behind a row; the one before it ends there.
-        firsts = {
-            -(-(start + extent.row_numel) * num_owners // self.numel)
-            for extent in self.extents
-            if extent.num_rows
-            for start in range(
-                extent.interval.start, extent.interval.stop, extent.row_numel
-            )
-        }
-        return {border for first in firsts for border in (first - 1, first)}
+    def row_table(self) -> RowTable:
+        """Return the rows of its parameters, for questions about all positions."""
+        return RowTable(self.extents)
 
     def _whole_parameters_of(self, position: int) -> Interval:
         def key(extent: Extent) -> int:

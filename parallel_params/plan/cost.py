@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
+
 from parallel_params.plan.announce import Message, Purpose, Span, announce_step
 from parallel_params.plan.classes import (
     RankBlock,
@@ -18,7 +20,7 @@ from parallel_params.plan.classes import (
     kinds_of_nodes,
 )
 from parallel_params.plan.memory import RankBytes
-from parallel_params.plan.part import Part, Parts
+from parallel_params.plan.part import parts_of_many
 from parallel_params.plan.plan import Plan
 
 
@@ -122,16 +124,17 @@ class Estimate:
 def estimate(plan: Plan, *, machine: Machine | None = None) -> Estimate:
     """Return what a plan costs, class by class."""
     machine = machine or Machine()
-    numbers: dict[tuple[tuple[Part, int], ...], int] = {}
+    numbers: dict[bytes, int] = {}
     classes: dict[tuple[RankBytes, tuple[Traffic, ...]], int] = {}
     totals: list[int] = []
     blocks_of: list[list[RankBlock]] = []
-    lookups = [Parts(plan, bucket) for bucket in different_buckets(plan)]
+    nodes = [*kinds_of_nodes(plan)]
+    all_parts = _parts_of_many(plan, [b.first for blocks in nodes for b in blocks])
     node_bytes = 0
-    for blocks in kinds_of_nodes(plan):
+    for blocks in nodes:
         on_node = 0
         for block in blocks:
-            parts = tuple([each.key(block.first) for each in lookups])
+            parts = next(all_parts)
             if parts not in numbers:
                 held = plan.bytes_per_rank(block.first)
                 costs = held, _count_traffic(plan, block.first, machine)
@@ -150,6 +153,14 @@ def estimate(plan: Plan, *, machine: Machine | None = None) -> Estimate:
         ),
         node_bytes=node_bytes,
     )
+
+
+def _parts_of_many(plan: Plan, ranks: list[int]) -> Iterator[bytes]:
+    """Yield something that is equal for ranks of equal parts in all buckets."""
+    each = np.array(ranks, np.int64)
+    parts = [parts_of_many(plan, bucket, each) for bucket in different_buckets(plan)]
+    for row in np.hstack([np.empty((len(ranks), 0), np.int64), *parts]):
+        yield row.tobytes()
 
 
 def _count_traffic(plan: Plan, rank: int, machine: Machine) -> tuple[Traffic, ...]:

@@ -4,11 +4,13 @@ Numbers alone, so ranks of equal parts are ranks of equal cost. Which elements t
 is asked of the plan.
 """
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from parallel_params.plan.bucket import Bucket
 from parallel_params.plan.interval import Interval
+from parallel_params.plan.rows import Numbers
 
 if TYPE_CHECKING:
     from parallel_params.plan.layout import Layout
@@ -61,38 +63,45 @@ def _lane_numel(layout: "Layout", bucket: Bucket, position: int, own_numel: int)
     return layout.lane_numel(bucket, lattice.lane(position))
 
 
-class Parts:
-    """The parts of many ranks in one bucket, each different one looked up once.
+def parts_of_many(layout: "Layout", bucket: Bucket, ranks: Numbers) -> Numbers:
+    """Return what sets the parts of ranks in one bucket apart.
 
     Args:
-        layout: of all ranks.
-        bucket: one of its buckets.
+        layout: Of all ranks.
+        bucket: One of its buckets.
+        ranks: [n] of them.
+
+    Returns:
+        [n, 4] own, lane, rows and columns, each 0 where it is alike or follows from the
+        others: ranks of equal parts have equal numbers.
     """
+    positions = _positions(layout, bucket, ranks)
+    num_owners = layout.group_size(bucket)
+    parts = np.zeros((len(ranks), 4), np.int64)
+    if bucket.structure == "row":
+        table = bucket.row_table()
+        cuts = table.cuts(num_owners)
+        parts[:, 0] = np.diff(cuts)[positions]
+        if bucket.is_updated_in_parts and (bucket.row_slots or bucket.column_slots):
+            parts[:, 2:] = np.stack(table.count(cuts), axis=1)[positions]
+    else:
+        borders = sorted(bucket.borders(num_owners, alignment=layout.policy.alignment))
+        runs = np.searchsorted(borders, positions, side="right")
+        for run in np.unique(runs):
+            is_in = runs == run
+            own = layout.owned_at(bucket, int(positions[is_in][0]))
+            parts[is_in, 0] = own.numel
+    lattice = layout.lattice(bucket)
+    if lattice.num_local > 1 and lattice.num_nodes > 1:
+        lanes = [layout.lane_numel(bucket, k) for k in range(lattice.num_local)]
+        parts[:, 1] = np.array(lanes, np.int64)[positions % lattice.num_local]
+    return parts
 
-    def __init__(self, layout: "Layout", bucket: Bucket) -> None:
-        self._layout = layout
-        self._bucket = bucket
-        alignment = layout.policy.alignment
-        num_owners = layout.group_size(bucket)
-        self._borders = sorted(bucket.borders(num_owners, alignment=alignment))
-        self._known: dict[int, Part] = {}
-        # Of what every rank updates whole, one is known of all.
-        self._whole: Part | None = None
 
-    def key(self, rank: int) -> tuple[Part, int]:
-        """Return something that is equal for ranks of equal parts."""
-        position = self._layout.mesh.position(rank, self._bucket.axes)
-        run = bisect_right(self._borders, position)
-        if run not in self._known:
-            self._known[run] = self._part(rank, position)
-        part = self._known[run]
-        return part, _lane_numel(self._layout, self._bucket, position, part.own)
-
-    def _part(self, rank: int, position: int) -> Part:
-        if self._whole is not None:
-            own = self._layout.owned_at(self._bucket, position)
-            return self._whole._replace(own=own.numel)
-        part = part_of(self._layout, self._bucket, rank)._replace(lane=0)
-        if not self._bucket.is_updated_in_parts:
-            self._whole = part
-        return part
+def _positions(layout: "Layout", bucket: Bucket, ranks: Numbers) -> Numbers:
+    mesh, positions = layout.mesh, np.zeros_like(ranks)
+    places = np.unravel_index(ranks, mesh.sizes)
+    for axis, length, place in zip(mesh.axes, mesh.sizes, places, strict=True):
+        if axis in bucket.axes:
+            positions = positions * length + place
+    return positions

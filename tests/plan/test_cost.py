@@ -274,3 +274,19 @@ def test_sums_over_parameters_are_announced_quickly_too() -> None:
     for specs in (big_model(), big_model("tensor_scalar", (2, 1)), big_model("matrix")):
         costs = estimate_quickly(specs, mesh, Policy(level=Level.GRADIENT, clip=clip))
         assert len(costs.classes) <= 8
+
+
+def test_parts_that_follow_rows_are_counted_quickly_too() -> None:
+    # Cuts follow the rows, so neighbours differ at most positions of the group.
+    specs = [
+        ParamSpec(
+            f"{k}.w", (300 + k, 769), structure="row", row_slots=("r",), rounds=(1,)
+        )
+        for k in range(4)
+    ]
+    mesh, policy = Mesh(data=1600 * 64, ranks_per_node=64), Policy(level=Level.WEIGHT)
+    costs = estimate_quickly(specs, mesh, policy)
+    plan = make_plan(specs, mesh, policy)
+    for each in costs.classes:
+        last = each.blocks[-1].last
+        assert each.bytes_held == plan.bytes_per_rank(last)
