@@ -3,12 +3,20 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from kernel_sets import kernels_as
 
 from parallel_params.errors import KernelsUnavailable
 from parallel_params.tensor.kernel_set import kernel, kernel_set, set_kernels
+from parallel_params.tensor.tape import Array
+
+
+def _double(x: Array) -> None:
+    for i in range(x.size):
+        x[i] = x[i] + x[i]
 
 
 def test_numpy_is_the_set_nobody_chose() -> None:
@@ -49,3 +57,30 @@ def test_a_kernel_made_after_the_choice_is_of_the_chosen_set() -> None:
         made = kernel(fast="parallel_params.optim.fast.adam")(adaptation.adapt.numpy)
         assert made.run is fast.adapt
     assert made.run is adaptation.adapt.numpy
+
+
+def test_a_loop_is_compiled_anew_when_another_file_of_loops_has_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    numba = pytest.importorskip("numba")
+    from parallel_params.tensor.fast import compiler
+
+    loops = tmp_path / "loops"
+    loops.mkdir()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiler, "__file__", str(loops / "compiler.py"))
+    monkeypatch.setattr(compiler, "_prepared", [])
+
+    def prepared() -> tuple[int, int]:
+        x = np.ones(3, np.float32)
+        double = compiler.compiled("void(T[::1])")(_double)
+        found = compiler.prepare()
+        double(x)
+        assert x.tolist() == [2.0, 2.0, 2.0]
+        return found
+
+    assert [prepared(), prepared()] == [(1, 0), (0, 1)]
+    (loops / "helpers.py").write_text("x = 1")
+    assert [prepared(), prepared()] == [(1, 0), (0, 1)]
+    (loops / "helpers.py").write_text("x = 2")
+    assert prepared() == (1, 0)

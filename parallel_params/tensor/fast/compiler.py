@@ -6,15 +6,20 @@ remainder alike; `tests/tensor/test_fast_kernels.py` cuts arrays everywhere to s
 
 Numba keeps what it has compiled beside the module (`__pycache__`), where that cannot be
 written in the user's cache folder, and where `NUMBA_CACHE_DIR` says if it is set. If
-nothing can be written, every process compiles for itself.
+nothing can be written, every process compiles for itself. What it keeps is found again
+as long as the text of this folder and of the loop's own file is the same.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
 from numba import extending
+from numba.core.caching import FunctionCache
 
 from parallel_params.tensor.tape import Array
 
@@ -29,6 +34,29 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 _prepared: list[tuple[Any, str]] = []
 
 
+class _Cache(FunctionCache):
+    """Numba's cache of a function, which looks at more than that function's file.
+
+    Numba does not see when a helper from another file changes, or the options here;
+    before 0.68 it knows a file by its time and size only.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]  # Numba's
+        files = {
+            *Path(__file__).parent.glob("*.py"),
+            Path(function.__code__.co_filename),
+        }
+        found = hashlib.sha256()
+        for file in sorted(files):
+            found.update(file.read_bytes())
+        self._sources = found.hexdigest()
+
+    def _index_key(self, sig: object, codegen: object) -> tuple[object, ...]:
+        key = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
+        return (*key, self._sources)
+
+
 def compiled(signature: str) -> Callable[[F], F]:
     """Compile a function of arrays and numbers when it is called, or by `prepare`.
 
@@ -38,10 +66,10 @@ def compiled(signature: str) -> Callable[[F], F]:
     """
 
     def wrap(function: F) -> F:
-        try:
-            dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
-        except RuntimeError:  # Numba found no folder for its cache
-            dispatcher = numba.njit(**_OPTIONS)(function)
+        dispatcher = numba.njit(**_OPTIONS)(function)
+        # Without a folder for the cache, or a file of the source, nothing is kept.
+        with suppress(RuntimeError, OSError):
+            dispatcher._cache = _Cache(function)
         _prepared.append((dispatcher, signature))
         return cast("F", dispatcher)
 

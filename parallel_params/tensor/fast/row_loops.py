@@ -4,9 +4,6 @@ Sums over a row run in eight lanes that are added up in one fixed tree, so they 
 same bits whatever vector registers the processor has. `exp` is a polynomial, where
 Numba would call the C library for every element. It is off by less than one unit in
 the last place, 0 where the result would be subnormal, infinite near the largest number.
-
-Helpers and loops share this file because Numba's cache does not notice when a function
-that was inlined from another file changes.
 """
 
 import numpy as np
