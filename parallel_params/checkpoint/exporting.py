@@ -33,10 +33,11 @@ class Naming:
     is_torch: bool = False
     renames: Sequence[tuple[str, str]] = ()
 
-    def name_of(self, key: str) -> str:
-        """Return the name of a tensor that is called `key` in our files."""
-        name = rename(key, self.renames)
-        return to_torch(name) if self.is_torch else name
+    def name_of(self, key: Key, num_slices: int) -> str:
+        """Return the name of a tensor, whose parameter is renamed with its state."""
+        name = rename(key.name, self.renames)
+        name = to_torch(name) if self.is_torch else name
+        return file_key(key._replace(name=name), num_slices)
 
 
 def export(
@@ -92,8 +93,8 @@ def _named(
     for key, source in _tensors(reader.manifest):
         if key.slot and not has_state:
             continue
-        own = file_key(key, 1) if isinstance(source, Recut) else source.stored.file_key
-        name = naming.name_of(own)
+        num_slices = 1 if isinstance(source, Recut) else source.stored.num_slices
+        name = naming.name_of(key, num_slices)
         if name in named or name == "__metadata__":
             raise CheckpointError(
                 f"{key} and another tensor, or the head, would both be called "

@@ -13,6 +13,7 @@ from parallel_params.checkpoint.ckpt_saving import save_checkpoint
 from parallel_params.checkpoint.exporting import Naming, export
 from parallel_params.checkpoint.header import Entry, decode_header, encode_header
 from parallel_params.checkpoint.importing import import_file
+from parallel_params.checkpoint.manifest import Key
 from parallel_params.checkpoint.names import from_torch, read_renames, to_torch
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.comm.local import run_threads
@@ -251,3 +252,10 @@ def test_an_export_writes_over_nothing_and_leaves_nothing_half_done(
         export(reader, tmp_path / "nowhere" / "w.npz", Naming())
     assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]
     assert (tmp_path / "there.npz").read_bytes() == b"mine"
+
+
+def test_a_parameter_is_renamed_with_its_state_and_slices() -> None:
+    naming = Naming(is_torch=True, renames=[("blocks.", "h.")])
+    key = Key("blocks.0.norm.gamma", "moment1", 1)
+    assert naming.name_of(key, 2) == "moment1.h.0.norm.weight@slice1"
+    assert naming.name_of(key._replace(slot=""), 1) == "h.0.norm.weight"
