@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from parallel_params.checkpoint.forms import packings_of
 from parallel_params.checkpoint.managing import ManagerCheckpoints
 from parallel_params.comm.ledger import Ledger
 from parallel_params.comm.protocol import Communicator
@@ -84,7 +85,7 @@ class ParameterManager(ManagerCheckpoints, Closing):
         plan, self._parameters, self._aliases, optimizers = first_plan(
             self.comm, net, optimizer, self._policy, mesh
         )
-        self._optimizers = optimizers
+        self._optimizers, self._packings = optimizers, packings_of(net)
         self.plan, groups, roles, node, self.note = open_node(
             plan,
             self.comm,

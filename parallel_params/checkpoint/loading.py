@@ -22,6 +22,7 @@ from parallel_params.checkpoint.sources import Anew, Source, check, fill
 from parallel_params.checkpoint.training import Restored
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointDamaged
+from parallel_params.nn.packing import Packing
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
@@ -53,6 +54,7 @@ class Wishes:
     weights_only: bool = False
     is_strict: bool = True
     layerwise: Layerwise = "fail"
+    packings: Sequence[Packing] = ()
 
 
 def open_for_all(comm: Communicator, locate: Callable[[], Path]) -> Reader:
@@ -156,6 +158,7 @@ def _check(
         is_strict=wishes.is_strict,
         weights_only=wishes.weights_only,
         layerwise=wishes.layerwise,
+        packings=wishes.packings,
     )
     notes, restored = matches.notes, None
     if not wishes.weights_only:

@@ -1,6 +1,6 @@
 """The side of a `ParameterManager` that saves and loads its training state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from parallel_params.checkpoint.drafting import Remarks, Source, files_for, make_draft
@@ -11,11 +11,14 @@ from parallel_params.checkpoint.loading import Loaded, Wishes, load_into, open_f
 from parallel_params.checkpoint.manifest import Layout, Way
 from parallel_params.checkpoint.saving import Draft
 from parallel_params.checkpoint.slices import Layerwise
+from parallel_params.nn.packing import Packing
 from parallel_params.runtime.replan import Replannable
 
 
 class ManagerCheckpoints(Replannable):
     """Saves and loads weights, optimizer state and all that a run goes on with."""
+
+    _packings: Sequence[Packing]
 
     def save(
         self,
@@ -101,7 +104,10 @@ class ManagerCheckpoints(Replannable):
         self._course.refuse_while_evaluating("no checkpoint can be loaded")
         reader = open_for_all(self.comm, lambda: find_newest(Path(folder)))
         wishes = Wishes(
-            weights_only=weights_only, is_strict=strict, layerwise=layerwise
+            weights_only=weights_only,
+            is_strict=strict,
+            layerwise=layerwise,
+            packings=self._packings,
         )
         starts = dict(self._course.starts)
         loaded = load_into(reader, self.plan, self.comm, runtime, self._course, wishes)

@@ -4,9 +4,10 @@ Decided for all parameters before a byte of them is read, from manifest and plan
 so all ranks decide the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from parallel_params.checkpoint.forms import Form, Forms
 from parallel_params.checkpoint.manifest import Key, Manifest, Stored
 from parallel_params.checkpoint.slices import (
     Layerwise,
@@ -20,6 +21,7 @@ from parallel_params.checkpoint.slices import (
 from parallel_params.checkpoint.sources import Anew, Averaged, Recut, Source
 from parallel_params.checkpoint.tensors import Described, tensors_of
 from parallel_params.errors import CheckpointMismatch
+from parallel_params.nn.packing import Packing
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.plan.text import name_some
@@ -46,6 +48,7 @@ def match(
     is_strict: bool,
     weights_only: bool,
     layerwise: Layerwise,
+    packings: Iterable[Packing] = (),
 ) -> Matches:
     """Find the source of every weight and state of a plan.
 
@@ -56,11 +59,13 @@ def match(
         is_strict: whether everything must be there, and nothing else.
         weights_only: whether states are left alone.
         layerwise: for slices that have become more or fewer.
+        packings: what cells of the net say, see `forms.packings_of`.
 
     Raises:
         CheckpointMismatch: naming the first tensor that does not fit.
     """
-    finder = _Finder(manifest, plan, where, is_strict, layerwise)
+    forms = Forms(packings, manifest, plan)
+    finder = _Finder(manifest, plan, forms, where, is_strict, layerwise)
     for described in tensors_of(plan):
         if not described.key.slot:
             finder.add_weight(described)
@@ -77,11 +82,13 @@ class _Finder:
         self,
         manifest: Manifest,
         plan: Plan,
+        forms: Forms,
         where: str,
         is_strict: bool,
         layerwise: Layerwise,
     ) -> None:
         self._manifest, self._plan, self._where = manifest, plan, where
+        self._forms = forms
         self._is_strict, self._choice = is_strict, read_choice(layerwise)
         self.sources: dict[Key, Source] = {}
         self.notes: list[str] = []
@@ -103,7 +110,7 @@ class _Finder:
         if first is not None:
             self._add(first, wanted)
             return
-        weight = self._manifest.find(Key(wanted.key.name))
+        weight = self._first(wanted, is_weight=True)
         if wanted.key.slot == MASTER_WEIGHT or weight is None:
             return  # taken from the weight, whatever that is
         if weight.key.name not in self._trained:
@@ -138,14 +145,32 @@ class _Finder:
             if names:
                 self.notes.append(f"not used, {what}: {name_some(names)}")
 
-    def _first(self, wanted: Described) -> Stored | None:
-        stored = self._manifest.find(wanted.key._replace(slice_index=0))
-        if stored is not None:
-            self._used.add((stored.key.name, stored.key.slot))
-        return stored
+    def _first(self, wanted: Described, *, is_weight: bool = False) -> Stored | None:
+        """Return the first slice of a tensor, or of the first of what it is there."""
+        slot = "" if is_weight else wanted.key.slot
+        names = self._forms.names_there(wanted.key.name)
+        found = [self._manifest.find(Key(name, slot)) for name in names]
+        for stored in found:
+            if stored is not None:
+                self._used.add((stored.key.name, stored.key.slot))
+        return found[0]
+
+    def _add_in_form(self, wanted: Described, form: Form) -> None:
+        """Take rows of what is packed there, or apart; or object."""
+        source = self._forms.source(wanted, form)
+        if isinstance(source, str):
+            self._object(wanted, source)
+            return
+        self.sources[wanted.key] = source
+        if not wanted.key.slot:
+            how = "put together from" if len(form.names) > 1 else "rows of"
+            self._note(wanted, f"{wanted.key} is {how} {name_some(form.names)} there")
 
     def _add(self, first: Stored, wanted: Described) -> None:
         """Take slices as they are, cut anew, or as the policy says; or object."""
+        if (form := self._forms.find(wanted.key.name)) is not None:
+            self._add_in_form(wanted, form)
+            return
         source: Source | None = None
         if first.dtype == wanted.dtype:
             slices = slices_of(self._manifest, first)
@@ -185,7 +210,8 @@ class _Finder:
         """Whether a state has no place because its parameter is not trained now."""
         names = {name: spec for spec in self._plan.params for name in spec.names}
         weight = self._manifest.find(Key(stored.key.name))
-        known = (stored.key.name, *(weight.aliases if weight is not None else ()))
+        known = [*self._forms.names_here(stored.key.name)]
+        known += weight.aliases if weight is not None else ()
         specs = [names[name] for name in known if name in names]
         return bool(specs) and not specs[0].requires_grad
 

@@ -116,7 +116,37 @@ class Recut:
             place += numel
 
 
-Source: TypeAlias = Copied | Averaged | Anew | Recut
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacked:
+    """Some rows of what several tensors are below each other.
+
+    Attributes:
+        parts: the tensors, of rows of one shape.
+        start: the first element that is wanted.
+        shape: of the wanted rows.
+    """
+
+    parts: tuple[Copied | Recut, ...]
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of its element type, or `bfloat16`."""
+        return self.parts[0].dtype
+
+    def spans(self, interval: Interval) -> Iterator[Span]:
+        """Yield what is read for an interval of the tensor that is filled."""
+        wanted, first = interval.shift(self.start), 0
+        for part in self.parts:
+            whole = Interval(first, first + math.prod(part.shape))
+            inside = whole.intersect(wanted)
+            for span in part.spans(inside.shift(-first)) if not inside.is_empty else ():
+                yield span._replace(here=span.here.shift(first - self.start))
+            first = whole.stop
+
+
+Source: TypeAlias = Copied | Averaged | Anew | Recut | Stacked
 
 
 def joined(slices: Sequence[Stored], dim: int) -> Recut:

@@ -98,6 +98,18 @@ def _describe(
     )
 
 
+def has_own_rows(bucket: Bucket, slot: str) -> bool:
+    """Tell whether a row of a weight has that of a state, whatever the other rows are.
+
+    Args:
+        bucket: of the weight.
+        slot: of the state; empty for the weight itself.
+    """
+    if bucket.structure == "matrix" and slot not in _BY_ELEMENT:
+        return False
+    return slot not in bucket.column_slots
+
+
 def saved_by(plan: Plan, rank: int) -> Iterator[tuple[Key, Interval]]:
     """Yield what a rank saves: which elements of which tensors."""
     for bucket in plan.buckets:

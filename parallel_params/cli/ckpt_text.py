@@ -147,11 +147,13 @@ def diff(
     ranks_per_node: int | None,
 ) -> str:
     """Say what a job would take from a checkpoint, and what would move for that."""
-    from parallel_params.train.build import job_plan
+    from parallel_params.checkpoint.forms import packings_of
+    from parallel_params.train.build import build_alone, plan_of
     from parallel_params.train.config import load_job
 
     reader, wanted = Reader.open(find_newest(path)), load_job(job, overrides)
-    new = job_plan(wanted, num_ranks, ranks_per_node)
+    trainee, mesh = build_alone(wanted, num_ranks, ranks_per_node)
+    new = plan_of(trainee, mesh)
     found = match(
         reader.manifest,
         new,
@@ -159,6 +161,7 @@ def diff(
         is_strict=False,
         weights_only=False,
         layerwise=wanted.checkpoint.layerwise,
+        packings=packings_of(trainee.net),
     )
     lines = [f"{reader.folder}, step {reader.manifest.step}"]
     lines += [f"  {note}" for note in found.notes] or ["  all tensors fit"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from parallel_params.nn import unregistered
 from parallel_params.nn.habits import Habits
+from parallel_params.nn.packing import Packing
 from parallel_params.nn.parameter import Parameter, ParameterTuple
 from parallel_params.nn.recomputing import call_recomputed
 from parallel_params.nn.settings import DEFAULT_NAME
@@ -25,11 +26,16 @@ class Cell(Habits):
         auto_prefix: whether a cell assigned to an attribute has its parameters renamed
             to their attribute path.
         flags: attributes to set, name -> value.
+
+    Attributes:
+        packings: which of its parameters a cell of another class has packed, or apart,
+            for checkpoints; a class says so for all its cells.
     """
 
     # Whatever arguments and results a subclass likes; hence `Any` here and below.
     construct: Callable[..., Any]
     _recomputes: bool = False  # set by `recompute()`
+    packings: tuple[Packing, ...] = ()
 
     def __init__(
         self, auto_prefix: bool = True, flags: dict[str, object] | None = None

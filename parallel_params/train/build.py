@@ -76,8 +76,15 @@ def job_plan(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Pla
         DataError: the data cannot be read; the model's widths depend on it.
         PlanError: the parameters, the policy and the world contradict each other.
     """
+    return plan_of(*build_alone(job, num_ranks, ranks_per_node))
+
+
+def build_alone(
+    job: Job, num_ranks: int, ranks_per_node: int | None = None
+) -> tuple[Trainee, Mesh]:
+    """Build a job for a world, for its plan, and return the mesh; see `job_plan`."""
     mesh = check_world(job, num_ranks, ranks_per_node)
-    return plan_of(build(job, load_data(job.data), plan_axis(job, mesh)), mesh)
+    return build(job, load_data(job.data), plan_axis(job, mesh)), mesh
 
 
 def plan_axis(job: Job, mesh: Mesh) -> Axis | None:

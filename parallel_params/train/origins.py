@@ -8,6 +8,7 @@ from pathlib import Path
 from parallel_params.checkpoint.checkpointer import Checkpointer
 from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.folder import IN_RUN, find_newest, folder_in
+from parallel_params.checkpoint.forms import packings_of
 from parallel_params.checkpoint.matching import match
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.comm.protocol import Communicator
@@ -63,6 +64,7 @@ def find_origin(
                     is_strict=True,
                     weights_only=False,
                     layerwise=job.checkpoint.layerwise,
+                    packings=packings_of(trainee.net),
                 )
                 told = json.dumps(str(path))
         except Exception as raised:

@@ -161,6 +161,9 @@ def test_a_job_goes_on_from_its_checkpoint_at_the_same_mesh(kind: str) -> None:
         (("{data=2, model=2}", 4), ("{data=0, model=1}", 1)),
         (("{data=2, model=2}", 4), ("{model=2}", 2)),
         (("{data=0, model=1}", 2), ("{data=0, model=2}", 4)),
+        # Without the axis it is another net, whose matrices are packed.
+        (("{data=2, model=2}", 4), ("{data=0}", 1)),
+        (("{data=2}", 2), ("{data=0, model=2}", 4)),
     ],
 )
 def test_a_job_goes_on_at_another_mesh_with_slices_cut_anew(

@@ -8,6 +8,7 @@ from parallel_params.nn.cell import Cell
 from parallel_params.nn.layers import attention_inputs as inputs
 from parallel_params.nn.layers.basic import Dense
 from parallel_params.nn.layers.checks import checked_chance, checked_count
+from parallel_params.nn.packing import ATTENTION
 from parallel_params.nn.parameter import Parameter
 from parallel_params.nn.settings import checked_bool
 from parallel_params.tensor.dtype import DType, float32
@@ -84,6 +85,8 @@ class MultiheadAttention(Cell):
     Source: Vaswani et al., Attention Is All You Need (2017), section 3.2.2; Ainslie et
     al., GQA (2023), section 2.
     """
+
+    packings = ATTENTION
 
     def __init__(
         self,

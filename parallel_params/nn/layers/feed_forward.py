@@ -3,6 +3,7 @@
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.layers.basic import Dense, Dropout
 from parallel_params.nn.layers.checks import checked_count
+from parallel_params.nn.packing import GATED
 from parallel_params.tensor.dtype import DType, float32
 from parallel_params.tensor.initializer import Init
 from parallel_params.tensor.ops.gated import swiglu
@@ -67,6 +68,8 @@ class SwiGLU(Cell):
 
     Source: Shazeer, GLU Variants Improve Transformer (2020), section 2.
     """
+
+    packings = GATED
 
     def __init__(
         self,

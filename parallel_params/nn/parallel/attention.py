@@ -3,6 +3,7 @@
 import math
 from typing import TypedDict
 
+from parallel_params.nn.packing import ATTENTION
 from parallel_params.nn.parallel.axis import Axis
 from parallel_params.nn.parallel.cell import AxisCell
 from parallel_params.nn.parallel.dense import ColumnParallelDense, RowParallelDense
@@ -55,6 +56,8 @@ class HeadParallelAttention(AxisCell):
 
     Source: Shoeybi et al., Megatron-LM (2019), section 3.
     """
+
+    packings = ATTENTION
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.layers.basic import Dropout
 from parallel_params.nn.layers.transformer import make_norm
+from parallel_params.nn.packing import GATED
 from parallel_params.nn.parallel.attention import HeadParallelAttention
 from parallel_params.nn.parallel.axis import Axis
 from parallel_params.nn.parallel.cell import AxisCell
@@ -39,6 +40,8 @@ class ParallelFeedForward(AxisCell):
     Source: Shoeybi et al., Megatron-LM (2019), section 3; Shazeer, GLU Variants Improve
     Transformer (2020), section 2.
     """
+
+    packings = GATED
 
     def __init__(
         self,
