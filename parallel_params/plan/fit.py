@@ -10,10 +10,10 @@ from itertools import product
 from parallel_params.errors import PlanError
 from parallel_params.plan.cost import estimate
 from parallel_params.plan.memory import RankBytes
-from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan, make_plan
 from parallel_params.plan.policy import Level, Policy, Transport
-from parallel_params.plan.text import format_bytes, name_all
+from parallel_params.plan.text import format_bytes, name_all, plural
+from parallel_params.plan.worlds import World, larger_worlds, smaller_worlds
 
 _SMALLEST_BUCKET_BYTES = 64 << 10
 
@@ -71,39 +71,46 @@ def check_memory(plan: Plan) -> None:
         f"rank {heaviest.blocks[0].first} would hold "
         f"{format_bytes(heaviest.bytes_held.total)}, but policy.memory_limit_bytes = "
         f"{limit} ({format_bytes(limit)}): {_list_kinds([heaviest.bytes_held])}. "
-        + _say_what_fits(plan, measure, _say_ranks(plan, measure))
+        + _say_what_fits(
+            plan,
+            measure,
+            lambda: _say_ranks(plan, measure, "a smaller model or a higher limit"),
+        )
     )
 
 
-def _say_ranks(plan: Plan, measure: _Measure) -> str:
-    """Say how many ranks would do, if more along the first batch axis help.
+def _say_ranks(plan: Plan, measure: _Measure, others: str, beside: str = "") -> str:
+    """Say how many ranks would do, if more of them help, and else what would.
 
-    Slices of cells become smaller along their own axis, which no plan can tell.
+    Args:
+        plan: that does not fit.
+        measure: whether another one does.
+        others: what else may help.
+        beside: said of a larger world, where its machines are.
     """
-    others = "a smaller model or a higher limit"
-    axes = plan.mesh.batch_axes
-    if not axes or any(spec.slice_dim is not None for spec in plan.params):
-        return f"Use more ranks, {others}"
-    sizes = dict(zip(plan.mesh.axes, plan.mesh.sizes, strict=True))
     tried: list[str] = []
-    for factor in (2, 4, 8, 16, 32, 64):
-        mesh = Mesh(
-            {**sizes, axes[0]: factor * sizes[axes[0]]},
-            ranks_per_node=plan.mesh.ranks_per_node,
-            layerwise_axis=plan.mesh.layerwise_axis,
-            batch_axes=axes,
-        )
-        policy = replace(plan.policy, memory_limit_bytes=None, level=Level.WEIGHT)
-        try:
-            excess, taken = measure(make_plan(plan.params, mesh, policy))
-        except PlanError:
-            continue  # the grains are too few
+    for world in larger_worlds(plan):
+        other = world.plan
+        excess, taken = measure(other)
         if excess <= 0:
-            return f"Use {mesh.size} ranks at level 3 ({taken}), {others}"
-        tried.append(str(mesh.size))
+            return f"{_say_world(plan, world, taken, beside)}, {others}"
+        tried.append(str(other.mesh.size))
     if not tried:
         return f"Use more ranks, {others}"
-    return f"Use {others}; {name_all(tried)} ranks at level 3 are too few as well"
+    few = name_all(list(dict.fromkeys(tried)))
+    return f"Use {others}; {few} ranks at level 3 are too few as well"
+
+
+def _say_world(plan: Plan, world: World, taken: str, beside: str = "") -> str:
+    """Offer a world that fits, by what is otherwise there."""
+    other = world.plan
+    text = f"Use {plural(other.mesh.size, 'rank')}"
+    if len(other.mesh.axes) > 1 or world.is_recut:
+        text += f" as {other.mesh!r}"
+    if other.policy.level != plan.policy.level:
+        text += f" at level {int(other.policy.level)}"
+    condition = " if the cells can be cut so" if world.is_recut else ""
+    return f"{text}{beside} ({taken}){condition}"
 
 
 def check_pools(plan: Plan, pools: Sequence[Pool], *, can_share: bool = True) -> None:
@@ -126,19 +133,43 @@ def check_pools(plan: Plan, pools: Sequence[Pool], *, can_share: bool = True) ->
         return
 
     def measure(other: Plan) -> tuple[int, str]:
-        needed, pool = _tightest(_held_by_rank(other), pools)
+        there = _pools_of(other, plan, pools)
+        if not there:
+            return 1, ""
+        needed, pool = _tightest(_held_by_rank(other), there)
         text = f"{format_bytes(needed)} of {format_bytes(pool.free_bytes)}"
         return needed - pool.free_bytes, text
 
+    def say_worlds() -> str:
+        others = "a smaller model or more memory"
+        remedy = _say_ranks(plan, measure, others, " on more machines like these")
+        for world in smaller_worlds(plan):
+            excess, taken = measure(world.plan)
+            if excess <= 0:
+                return f"{_say_world(plan, world, taken)}. {remedy}"
+        return remedy
+
     kinds = _list_kinds([held[rank] for rank in pool.ranks])
-    remedy = "Use more machines, a smaller model or more memory"
-    fitting = _say_what_fits(plan, measure, remedy, can_share=can_share)
+    fitting = _say_what_fits(plan, measure, say_worlds, can_share=can_share)
     raise PlanError(
         f"{_name_ranks(pool.ranks)} would hold {format_bytes(needed)}, but "
         f"{pool.name} has {format_bytes(pool.free_bytes)} of memory free for that: "
         f"{kinds}. {fitting}. To try all the same, set policy.memory_limit_bytes = "
         "'unlimited' (of a job: parallel.memory_limit)"
     )
+
+
+def _pools_of(other: Plan, plan: Plan, pools: Sequence[Pool]) -> list[Pool]:
+    """Return what there is for another world: more of the same machines, or these."""
+    size = plan.mesh.size
+    times = max(1, other.mesh.size // size)
+    found = []
+    for turn, each in product(range(times), pools):
+        ranks = [turn * size + rank for rank in each.ranks]
+        there = tuple(rank for rank in ranks if rank < other.mesh.size)
+        if there:
+            found.append(replace(each, ranks=there))
+    return found
 
 
 def _held_by_rank(plan: Plan) -> list[RankBytes]:
@@ -167,7 +198,11 @@ def _name_ranks(ranks: Sequence[int]) -> str:
 
 
 def _say_what_fits(
-    plan: Plan, measure: _Measure, remedy: str, *, can_share: bool = True
+    plan: Plan,
+    measure: _Measure,
+    remedy: Callable[[], str],
+    *,
+    can_share: bool = True,
 ) -> str:
     least: tuple[int, str] | None = None
     for policy in _alternatives(plan, can_share=can_share):
@@ -184,7 +219,8 @@ def _say_what_fits(
         if least is None or excess < least[0]:
             least = excess, f"{taken}, with {changes}"
     closest = f" The least is {least[1]}." if least else ""
-    return f"No policy fits on these {plan.mesh.size} ranks.{closest} {remedy}"
+    here = "one rank" if plan.mesh.size == 1 else f"these {plan.mesh.size} ranks"
+    return f"No policy fits on {here}.{closest} {remedy()}"
 
 
 def _alternatives(plan: Plan, *, can_share: bool) -> Iterator[Policy]:

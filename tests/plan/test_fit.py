@@ -89,8 +89,44 @@ def test_a_number_of_ranks_that_fits_is_offered_where_no_policy_does() -> None:
     limit = total(policy, mesh)
     assert limit < total(policy)
     text = refusal(policy, limit)
-    assert "Use 8 ranks at level 3 (" in text
+    assert "Use 8 ranks (" in text
     make_plan(MODEL, mesh, replace(policy, memory_limit_bytes=limit))
+    # Smaller than what level 1 and 2 need there: the level is said as well.
+    low = replace(BASE, reduction="fast", transport="auto")
+    assert "Use 8 ranks at level 3 (" in refusal(low, limit)
+    # Four grains are not for more than four ranks.
+    text = refusal(replace(low, reduction="canonical", grains=4), 10_000)
+    assert text.endswith("Use more ranks, a smaller model or a higher limit")
+
+
+def slices(numel: int, *, is_cut: bool) -> list[ParamSpec]:
+    """Return a head that is a rank's slice of one tensor, and a small body."""
+    head = ParamSpec(
+        "head",
+        (numel // 64, 64),
+        state_slots=("m", "v"),
+        layerwise_parallel=is_cut,
+        slice_dim=0,
+    )
+    return [ParamSpec("body", (64,), state_slots=("m", "v")), head]
+
+
+@pytest.mark.parametrize("axes", [{"classes": 1}, {"data": 1, "model": 1}])
+def test_slices_that_are_cut_further_fit_on_more_ranks(axes: dict[str, int]) -> None:
+    own = list(axes)[-1]
+    policy = Policy(memory_limit_bytes=300 * KIB)
+    with pytest.raises(PlanError) as caught:
+        make_plan(slices(1 << 16, is_cut=False), Mesh(axes), policy)
+    mesh = Mesh(axes | {own: 4})
+    assert f"Use 4 ranks as {mesh!r} (25" in str(caught.value)
+    assert "a rank) if the cells can be cut so, a smaller" in str(caught.value)
+    make_plan(slices(1 << 14, is_cut=True), mesh, policy)
+
+
+def test_slices_that_no_axis_divides_are_not_offered_on_more_ranks() -> None:
+    mesh, policy = Mesh(data=1, model=1), Policy(memory_limit_bytes=10, grains=1)
+    with pytest.raises(PlanError, match=r"Use more ranks, a smaller model or"):
+        make_plan(slices(3 * 64, is_cut=False), mesh, policy)
 
 
 def test_policies_that_are_no_plan_are_not_offered() -> None:
@@ -132,6 +168,35 @@ def test_a_refusal_names_the_pool_that_lacks_most_and_a_policy_for_all_pools() -
     )
     with pytest.raises(PlanError, match="2 ranks together, the first is 1, would"):
         check_pools(plan, [pool(9, 1, 3)])
+
+
+def test_fewer_ranks_or_more_machines_are_offered_where_no_policy_fits() -> None:
+    policy = replace(BASE, level=Level.WEIGHT, reduction="fast")
+    plan = make_plan(MODEL, MESH, policy)
+    on_two = 2 * total(policy, Mesh(data=2, ranks_per_node=4))
+    with pytest.raises(PlanError) as caught:
+        check_pools(plan, [pool(on_two, 0, 1, 2, 3)], can_share=False)
+    assert "No policy fits on these 4 ranks. " in str(caught.value)
+    assert "Use 2 ranks (" in str(caught.value)
+    assert ". Use 16 ranks on more machines like these (" in str(caught.value)
+    # The other machines are as this one: two of their ranks have as little as here.
+    pools = [pool(1 << 40, 0, 1, 2, 3), pool(on_two // 4, 2, 3, name="the cgroup")]
+    with pytest.raises(PlanError, match=r"Use 2 ranks \(.*; 8, .* are too few"):
+        check_pools(plan, pools, can_share=False)
+
+
+def test_fewer_ranks_are_not_offered_where_that_changes_nothing() -> None:
+    for mesh in (Mesh(model=2), Mesh(data=8, ranks_per_node=4), Mesh(a=1, b=1)):
+        plan = make_plan(MODEL, mesh, BASE)
+        with pytest.raises(PlanError) as caught:
+            check_pools(plan, [pool(10, *range(mesh.size))])
+        assert "No policy fits" in str(caught.value)
+        assert "Use 1 rank" not in str(caught.value)
+
+
+def test_the_largest_worlds_are_not_tried() -> None:
+    text = refusal(BASE, 10, Mesh(data=1 << 16, ranks_per_node=64))
+    assert text.endswith("Use more ranks, a smaller model or a higher limit")
 
 
 def test_shared_memory_is_no_way_out_where_it_was_tried() -> None:
