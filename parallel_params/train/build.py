@@ -27,7 +27,12 @@ from parallel_params.train.config.rules import divisors, uneven_batch
 from parallel_params.train.config.words import did_you_mean
 from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.data.load import load_data
-from parallel_params.train.meshes import cut_axis_of, job_mesh
+from parallel_params.train.meshes import (
+    check_cuts,
+    cut_axis_of,
+    job_mesh,
+    nearest_meshes,
+)
 from parallel_params.train.models.build import build_model
 from parallel_params.train.models.judged import LossCell
 from parallel_params.train.optimizers import Movers, make_optimizers
@@ -122,21 +127,25 @@ def check_world(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> 
         worlds = ", ".join(map(str, divisors(grains)))
         above = -(-grains // shares) * shares
         works = f"a world of {worlds} ranks works"
-        if has_shares:
+        if has_shares or job.parallel.mesh is not None:
             along = ", ".join(mesh.batch_axes)
             works = f"{worlds} shares (ranks along {along}) work"
-        raise ConfigError(
-            [
-                f"parallel.grains: {grains} grains cannot be shared equally by "
-                f"{shares} {parts}; {works}, or parallel.grains={above}"
-            ]
+        problem = (
+            f"parallel.grains: {grains} grains cannot be shared equally by {shares} "
+            f"{parts}; {works}, or parallel.grains={above}"
         )
+        raise ConfigError([problem + _meshes_beside(job, mesh)])
     if grains is None and batch % shares:
         problem = uneven_batch(
             batch, shares, f"parts, one per {parts[:-1]}", name=whats
         )
-        raise ConfigError([f"data.batch: {problem}"])
+        raise ConfigError([f"data.batch: {problem}{_meshes_beside(job, mesh)}"])
     return mesh
+
+
+def _meshes_beside(job: Job, mesh: Mesh) -> str:
+    """Name meshes that share the batch evenly, if the job names its mesh."""
+    return "" if job.parallel.mesh is None else f"; {nearest_meshes(job, mesh)}"
 
 
 def _check_workers(job: Job, num_ranks: int) -> None:
@@ -173,6 +182,8 @@ def build(job: Job, dataset: Dataset, axis: Axis | None = None) -> Trainee:
             `parallel.override` names no parameter.
         PlanError: the axis does not divide what is cut along it.
     """
+    if axis is not None:  # words and classes are known with the data alone
+        check_cuts(job, axis.mesh, dataset.interface.num_outputs)
     net = build_model(job.model, dataset.interface, seed=job.seed, axis=axis)
     _check_own_loss(job, net)
     set_flags(list(net.get_parameters()), job.parallel.override)

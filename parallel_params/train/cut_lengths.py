@@ -1,24 +1,36 @@
 """What the axis of a mesh has to divide, as far as a job alone says it."""
 
-import math
-from collections.abc import Mapping
 
-from parallel_params.train.config.data import ClustersData
+from parallel_params.train.config.data import ClustersData, TokensData
 from parallel_params.train.config.job import Job
 from parallel_params.train.config.models import ClassesModel, GptModel
 
 
-def cut_lengths(job: Job) -> dict[str, int]:
-    """Return the lengths that the axis of a model has to divide, by deciding key."""
-    if isinstance(job.model, GptModel):
-        return gpt_lengths(job.model)
-    if isinstance(job.model, ClassesModel) and isinstance(job.data, ClustersData):
-        return {"data.classes": job.data.classes}
+def cut_lengths(job: Job, num_outputs: int | None = None) -> dict[str, int]:
+    """Return the lengths that the axis of a model has to divide, by deciding key.
+
+    Args:
+        job: what would be trained.
+        num_outputs: words or classes of the data, once they were read.
+    """
+    model, data = job.model, job.data
+    if isinstance(model, GptModel):
+        words = data.vocabulary if isinstance(data, TokensData) else num_outputs
+        return gpt_lengths(model, words if model.cut_words else None)
+    if isinstance(model, ClassesModel) and isinstance(data, ClustersData):
+        return {"data.classes": data.classes}
+    if isinstance(model, ClassesModel) and num_outputs is not None:
+        return {"data: the classes": num_outputs}
     return {}
 
 
-def gpt_lengths(model: GptModel) -> dict[str, int]:
-    """Return the same of a transformer, but for a vocabulary that is cut."""
+def gpt_lengths(model: GptModel, num_words: int | None = None) -> dict[str, int]:
+    """Return the same of a transformer.
+
+    Args:
+        model: its table.
+        num_words: of the vocabulary, if it is cut as well.
+    """
     if model.experts is not None:
         return {"model.experts.num": model.experts.num}
     is_gated = model.activation == "swiglu"
@@ -26,19 +38,7 @@ def gpt_lengths(model: GptModel) -> dict[str, int]:
     lengths = {"model.heads": model.heads}
     if model.kv_heads is not None:
         lengths["model.kv_heads"] = model.kv_heads
-    return lengths | {"model.hidden": model.hidden or hidden}
-
-
-def is_workable(job: Job, sizes: Mapping[str, int], axis: str | None) -> bool:
-    """Tell whether a job can be cut, and its batch shared, on a mesh of these sizes.
-
-    Args:
-        job: what would be trained.
-        sizes: of every axis.
-        axis: along which the model is cut, if it is.
-    """
-    size = sizes.get(axis, 1) if axis is not None else 1
-    shares = math.prod(number for name, number in sizes.items() if name != "model")
-    parts = job.parallel.grains or job.data.batch // job.train.accumulate
-    is_cut = all(length % size == 0 for length in cut_lengths(job).values())
-    return is_cut and parts % shares == 0
+    lengths["model.hidden"] = model.hidden or hidden
+    if num_words is not None:
+        lengths["model.cut_words: the vocabulary"] = num_words
+    return lengths

@@ -1,12 +1,11 @@
 """From the mesh that a job names to the mesh of a world, or a refusal with numbers.
 
 What is cut along an axis is the models' business (`models/`); what a job alone says
-about it is in `cut_lengths.py`, and here the ranks are counted.
+about it is in `cut_lengths.py`, meshes that work are looked for in `near_meshes.py`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 
 from parallel_params.errors import ConfigError
 from parallel_params.nn.parallel.axis import listed
@@ -14,9 +13,8 @@ from parallel_params.plan.mesh import Mesh
 from parallel_params.train.config.job import Job
 from parallel_params.train.config.models import ClassesModel, FunctionModel, GptModel
 from parallel_params.train.config.rules import divisors
-from parallel_params.train.cut_lengths import cut_lengths, is_workable
-
-_MOST_NAMED = 4
+from parallel_params.train.cut_lengths import cut_lengths
+from parallel_params.train.near_meshes import Search, written
 
 
 def cut_axis_of(job: Job, mesh: Mesh) -> str | None:
@@ -48,33 +46,53 @@ def job_mesh(job: Job, num_ranks: int, ranks_per_node: int | None = None) -> Mes
     axis = wanted if wanted in parallel.mesh else None
     sizes = _filled(job, num_ranks, axis)
     if axis is not None:
-        _check_cuts(job, sizes, axis)
         sizes[axis] = sizes.pop(axis)  # to the end, where ranks are neighbours
-    return Mesh(sizes, ranks_per_node=ranks_per_node, layerwise_axis=axis)
+    mesh = Mesh(sizes, ranks_per_node=ranks_per_node, layerwise_axis=axis)
+    check_cuts(job, mesh)
+    return mesh
 
 
-def _nearest(
-    job: Job, sizes: Mapping[str, int], num_ranks: int, axis: str | None
-) -> str:
-    """Name meshes of a world that work, those that cut the model as asked for first."""
-    keep = axis if axis is not None else next(iter(sizes))
-    others = [name for name in sizes if name != keep]
-    meshes = _meshes(sizes, num_ranks, keep, others)
-    works = (each for each in meshes if is_workable(job, each, axis))
-    return " or ".join(_written(each) for each in islice(works, _MOST_NAMED))
+def check_cuts(job: Job, mesh: Mesh, num_outputs: int | None = None) -> None:
+    """Refuse a mesh whose axis does not divide what the model is cut along.
+
+    Args:
+        job: what would be trained.
+        mesh: of the world.
+        num_outputs: words or classes of the data, once they were read.
+
+    Raises:
+        ConfigError: naming the axes and meshes that work.
+    """
+    axis = cut_axis_of(job, mesh)
+    if axis is None:
+        return
+    size, lengths = mesh.group_size((axis,)), cut_lengths(job, num_outputs)
+    wrong = {key: length for key, length in lengths.items() if length % size}
+    if not wrong:
+        return
+    works = listed(divisors(math.gcd(*lengths.values())))
+    ranks = "1 rank" if works == "1" else f"{works} ranks"
+    remedy = nearest_meshes(job, mesh, num_outputs)
+    raise ConfigError(
+        [
+            f"{key}: {length} cannot be cut into {size} equal parts along axis "
+            f"{axis!r} of parallel.mesh; an axis of {ranks} works: {remedy}"
+            for key, length in wrong.items()
+        ]
+    )
 
 
-def _meshes(
-    sizes: Mapping[str, int], num_ranks: int, keep: str, others: list[str]
-) -> Iterator[dict[str, int]]:
-    wanted = sizes.get(keep, 1)
-    near = sorted(divisors(num_ranks), key=lambda n: (abs(n - wanted), n))
-    for number in near if others else [num_ranks]:
-        left = num_ranks // number
-        mesh = dict.fromkeys(sizes, 1) | {keep: number}
-        if others:
-            mesh[others[0]] = left
-        yield mesh
+def nearest_meshes(job: Job, mesh: Mesh, num_outputs: int | None = None) -> str:
+    """Say which meshes of as many ranks a job works on, or which worlds do.
+
+    Args:
+        job: which names its mesh.
+        mesh: of the world, on which it does not work.
+        num_outputs: words or classes of the data, once they were read.
+    """
+    sizes = dict(job.parallel.mesh or dict.fromkeys(mesh.axes, 0))
+    search = Search(job, sizes, cut_axis_of(job, mesh), num_outputs)
+    return search.remedy(mesh.size)
 
 
 def _wanted_axis(job: Job) -> str:
@@ -118,29 +136,8 @@ def _check_axes(job: Job) -> None:
 def _missing(key: str, axis: str, mesh: Mapping[str, int]) -> str:
     return (
         f"{key}: parallel.mesh has no axis {axis!r}, it has {', '.join(mesh)}; say "
-        f"mesh = {_written({**mesh, axis: 2})}, or name one of its axes"
+        f"mesh = {written({**mesh, axis: 2})}, or name one of its axes"
     )
-
-
-def _check_cuts(job: Job, sizes: Mapping[str, int], axis: str) -> None:
-    """Refuse an axis that does not divide what the job says is cut along it."""
-    lengths = cut_lengths(job)
-    common, num_ranks = math.gcd(*lengths.values()), math.prod(sizes.values())
-    near = _nearest(job, sizes, num_ranks, axis)
-    on = f", on {num_ranks} ranks {_mesh_of(near)}{near}" if near else ""
-    problems = [
-        f"{key}: {length} cannot be cut into {sizes[axis]} equal parts along axis "
-        f"{axis!r} of parallel.mesh; axes of {listed(divisors(common))} ranks "
-        f"work{on}"
-        for key, length in lengths.items()
-        if length % sizes[axis]
-    ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _mesh_of(near: str) -> str:
-    return "the meshes " if " or " in near else "the mesh "
 
 
 def _filled(job: Job, num_ranks: int, axis: str | None) -> dict[str, int]:
@@ -158,42 +155,7 @@ def _filled(job: Job, num_ranks: int, axis: str | None) -> dict[str, int]:
 def _unfilled(job: Job, known: int, num_ranks: int, axis: str | None) -> str:
     sizes = dict(job.parallel.mesh or {})
     what = "a multiple of " if 0 in sizes.values() else ""
-    near = _nearest(job, sizes, num_ranks, axis)
-    worlds = _worlds(job, sizes, known, num_ranks, axis)
-    remedies = []
-    if near:
-        are = "meshes of {} are" if " or " in near else "mesh of {} is"
-        remedies.append(f"the nearest {are.format(num_ranks)} {near}")
-    if worlds:
-        starts = " or ".join(map(str, worlds))
-        remedies.append(f"start {starts} {'rank' if worlds == [1] else 'ranks'}")
-    if not remedies:
-        smaller = range(num_ranks - 1, 0, -1)
-        found = ((n, _nearest(job, sizes, n, axis)) for n in smaller)
-        remedies = [f"start {n} ranks with {each}" for n, each in found if each][:1]
-    none = "" if near else f"no mesh of {num_ranks} works; "
     return (
-        f"parallel.mesh: {_written(sizes)} is of {what}{known} ranks and the world has "
-        f"{num_ranks}; {none}{', or '.join(remedies)}"
+        f"parallel.mesh: {written(sizes)} is of {what}{known} ranks and the world has "
+        f"{num_ranks}; {Search(job, sizes, axis).remedy(num_ranks)}"
     )
-
-
-def _worlds(
-    job: Job, sizes: Mapping[str, int], known: int, num_ranks: int, axis: str | None
-) -> list[int]:
-    """Return the nearest worlds that the mesh would fill and that work, in order."""
-
-    def works(multiple: int) -> bool:
-        filled = {name: size or multiple for name, size in sizes.items()}
-        return is_workable(job, filled, axis)
-
-    if 0 not in sizes.values():
-        return [known] if works(1) else []
-    middle = num_ranks // known
-    below = [n for n in range(middle, 0, -1) if works(n)][:1]
-    above = [n for n in range(middle + 1, 2 * middle + 5) if works(n)][:1]
-    return [n * known for n in below + above]
-
-
-def _written(sizes: Mapping[str, int]) -> str:
-    return "{ " + ", ".join(f"{name} = {size}" for name, size in sizes.items()) + " }"

@@ -235,13 +235,13 @@ REFUSED = [
         ("parallel.mesh={data=0, model=4}",),
         4,
         r"model.heads: 2 cannot be cut into 4 equal parts along axis 'model' of "
-        r"parallel.mesh; axes of 1, 2 ranks work, on 4 ranks the meshes "
-        r"{ data = 2, model = 2 } or { data = 4, model = 1 }",
+        r"parallel.mesh; an axis of 1, 2 ranks works: the nearest meshes of 4 are "
+        r"{ data = 2, model = 2 } or { data = 4, model = 1 }$",
     ),
     (
         ("parallel.mesh={model=2}", "model.hidden=15"),
         2,
-        r"model.hidden: 15 cannot be cut into 2 equal parts .* axes of 1 ranks work",
+        r"model.hidden: 15 cannot be cut into 2 equal parts .* an axis of 1 rank works",
     ),
     (
         ("parallel.mesh={data=2}", *EXPERTS),
@@ -267,7 +267,36 @@ REFUSED = [
     (
         ("parallel.mesh={data=3, model=2}",),
         6,
-        r"4 grains cannot be shared equally by 3 shares; 1, 2, 4 shares \(ranks along data\) work",
+        r"4 grains cannot be shared equally by 3 shares; 1, 2, 4 shares \(ranks along data\) "
+        r"work, or parallel.grains=6; no mesh of 6 works; start 4 ranks with { data = 2, model = 2 }",
+    ),
+    (
+        ("parallel.mesh={data=0, model=2}",),
+        6,
+        r"work, or parallel.grains=6; no mesh of 6 works; start 4 or 8 ranks$",
+    ),
+    (
+        ("parallel.mesh={data=4, tensor=2}", "parallel.layerwise_axis=tensor"),
+        8,
+        # An axis that is not called model cuts the batch as well.
+        r"grains cannot be shared equally by 8 ranks; .* \(ranks along data, tensor\) work, "
+        r"or parallel.grains=8; no mesh of 8 works; start 4 ranks with { data = 2, tensor = 2 }",
+    ),
+    (
+        ("parallel={mesh={data=3, model=2}}", "data.batch=8"),
+        6,
+        r"data.batch: 8 samples cannot be cut into 3 equal parts, one per share; .*; no mesh of 6 "
+        r"works; start 4 ranks with { data = 2, model = 2 } or { data = 4, model = 1 }$",
+    ),
+    (
+        (
+            "parallel.mesh={data=0, model=2}",
+            "model.cut_words=true",
+            "data.vocabulary=17",
+        ),
+        4,
+        r"model.cut_words: the vocabulary: 17 cannot be cut into 2 equal parts .* an axis of 1 "
+        r"rank works: the nearest mesh of 4 is { data = 4, model = 1 }$",
     ),
     (
         # Two heads, so no axis of three; four grains, so no three shares.
@@ -291,6 +320,22 @@ def test_what_a_mesh_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         job_plan(gpt(*overrides), size)
+
+
+def test_words_and_classes_that_the_data_alone_tell_are_refused_with_meshes() -> None:
+    text = ("data={name='text', path='t.txt', context=8, batch=8}",)
+    job = gpt(*text, "model.cut_words=true", "parallel.mesh={data=0, model=2}")
+    Path("t.txt").write_text("abc" * 200, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"vocabulary: 3 .* is { data = 4, model = 1"):
+        job_plan(job, 4)
+    own = [each for each in CLASSES if not each.startswith("data")]
+    job = load_job(CONFIGS / "classes.toml", [*own, "data={name='digits', batch=8}"])
+    message = (
+        r"data: the classes: 10 cannot be cut into 4 equal parts along axis 'classes' .* "
+        r"an axis of 1, 2, 5, 10 ranks works: no mesh of 4 works; start 2 ranks$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        job_plan(job, 4)
 
 
 def test_a_model_without_a_cut_is_refused_on_a_model_axis() -> None:

@@ -26,6 +26,20 @@ def job_of(num_classes: int, *overrides: str) -> Job:
     )
 
 
+def words_of(num_ranks: int) -> Job:
+    """Return a job whose vocabulary, of 103 words, is known with its data alone."""
+    return load_job(
+        CONFIGS / "gpt-mesh.toml",
+        [
+            "model.cut_words=true",
+            f"model.heads={num_ranks}",
+            f"model.width={8 * num_ranks}",
+            f"model.hidden={8 * num_ranks}",
+            f"parallel.mesh={{data=0, model={num_ranks}}}",
+        ],
+    )
+
+
 @pytest.mark.mpi
 def test_all_ranks_refuse_the_same_way(on_ranks: OnRanks) -> None:
     def body(comm: Communicator) -> None:
@@ -33,8 +47,9 @@ def test_all_ranks_refuse_the_same_way(on_ranks: OnRanks) -> None:
             job_of(60, "parallel.mesh={data=7, classes=2}"),
             job_of(60, "parallel.mesh={data=0}"),
             job_of(comm.size + 1),
+            words_of(comm.size),
         ]
-        for job in wrong if comm.size > 1 else wrong[:-1]:
+        for job in wrong if comm.size > 1 else wrong[:-2]:
             told = ""
             try:
                 train(job, comm, Console(stream=io.StringIO()))

@@ -1,12 +1,8 @@
 """From a [model] table of kind gpt to one of the transformers, if it can be built."""
 
-import math
-
 from parallel_params.errors import ConfigError
 from parallel_params.nn.parallel import Axis
 from parallel_params.train.config.models import GptModel
-from parallel_params.train.config.rules import divisors
-from parallel_params.train.cut_lengths import gpt_lengths
 from parallel_params.train.data.dataset import Interface
 from parallel_params.train.models.gpt import Gpt
 from parallel_params.train.models.gpt_cut import CutGpt, CutWordsGpt
@@ -22,13 +18,19 @@ def build_gpt(model: GptModel, interface: Interface, axis: Axis | None = None) -
         axis: along which it is cut; None for a whole one.
 
     Raises:
-        ConfigError: the samples are no words, the heads do not fit the width, or the
-            axis does not divide what is cut along it.
+        ConfigError: the samples are no words, the heads do not fit the width, or
+            there is no axis to cut the words along.
+        PlanError: the axis does not divide what is cut along it.
     """
     if not interface.is_text:
         problem = 'model.kind: "gpt" takes words, and the data are numbers; use "mlp"'
         raise ConfigError([problem])
-    problems = [*_own_problems(model), *_axis_problems(model, interface, axis)]
+    problems = _own_problems(model)
+    if model.cut_words and axis is None:
+        problems.append(
+            "model.cut_words: there is no axis to cut along; say parallel.mesh = "
+            "{ data = 0, model = 2 }"
+        )
     if problems:
         raise ConfigError(problems)
     context, vocabulary = interface.sample_shape[0], interface.num_outputs
@@ -74,42 +76,3 @@ def _own_problems(model: GptModel) -> list[str]:
             f"model.experts.top_k: {model.experts.top_k} of {model.experts.num} experts"
         )
     return problems
-
-
-def _axis_problems(
-    model: GptModel, interface: Interface, axis: Axis | None
-) -> list[str]:
-    """Say what the axis does not divide, and which meshes of as many ranks do."""
-    if axis is None:
-        if not model.cut_words:
-            return []
-        return [
-            "model.cut_words: there is no axis to cut along; say parallel.mesh = "
-            "{ data = 0, model = 2 }"
-        ]
-    lengths = _cut_lengths(model, interface)
-    wrong = {key: length for key, length in lengths.items() if length % axis.size}
-    num_ranks, name = axis.mesh.size, axis.name
-    fitting = [
-        n
-        for n in divisors(num_ranks)
-        if not any(length % n for length in lengths.values())
-    ]
-    meshes = " or ".join(
-        f"{{ data = {num_ranks // n}, {name} = {n} }}" for n in fitting[-3:]
-    )
-    sizes = divisors(math.gcd(*lengths.values()))
-    return [
-        f"{key}: {length} cannot be cut into {axis.size} equal parts along axis "
-        f"{name!r} of parallel.mesh; axes of {', '.join(map(str, sizes))} ranks work, "
-        f"on {num_ranks} ranks the meshes {meshes}"
-        for key, length in wrong.items()
-    ]
-
-
-def _cut_lengths(model: GptModel, interface: Interface) -> dict[str, int]:
-    """Return the lengths that an axis has to divide, by the key that decides each."""
-    lengths = gpt_lengths(model)
-    if model.cut_words:
-        lengths["model.cut_words: the vocabulary"] = interface.num_outputs
-    return lengths
