@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from parallel_params.checkpoint.checkpointer import Checkpointer, Saved
-from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import list_checkpoints, remove_checkpoint
 from parallel_params.checkpoint.manifest import Layout, Way
 from parallel_params.outer.loop import OuterLoop
 from parallel_params.outer.parts import KEY, Parts, worker_folder
+from parallel_params.outer.together import together
 
 
 class OuterCheckpointer:
@@ -27,6 +27,7 @@ class OuterCheckpointer:
         keep_best: whether the one with the largest metric stays as well.
         layout: of the files, see `ParameterManager.save`.
         way: how they are written, see there.
+        files: does what is done to the disk.
         clock: seconds.
 
     Raises:
@@ -42,12 +43,19 @@ class OuterCheckpointer:
         keep_best: bool = True,
         layout: Layout = "one",
         way: Way = "system",
+        files: Files | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.folder = Path(folder)
         self._layout, self._way, self._clock = layout, way, clock
+        self._files = files if files is not None else Files()
         self._anchors = Checkpointer(
-            folder, keep=keep, keep_best=keep_best, layout=layout, way=way
+            folder,
+            keep=keep,
+            keep_best=keep_best,
+            layout=layout,
+            way=way,
+            files=self._files,
         )
 
     def save(
@@ -72,15 +80,9 @@ class OuterCheckpointer:
         Collective: all ranks, behind equally many steps.
         """
         start, step = self._clock(), loop.num_steps
-        error: Exception | None = None
-        name, num_bytes = "", 0
-        try:
+        with together(loop.comm) as told:
             part = self._worker(loop).save(loop.inner, step=step)
-            name = part.path.relative_to(self.folder).as_posix()
-            num_bytes = part.num_bytes
-        except Exception as raised:
-            error = raised
-        told = exchange(loop.comm, name.encode(), error)
+            told.append(part.path.relative_to(self.folder).as_posix().encode())
         saved = self._anchors.save(
             loop.outer,
             cursor=cursor,
@@ -91,7 +93,7 @@ class OuterCheckpointer:
         self._tidy(loop)
         return replace(
             saved,
-            num_bytes=saved.num_bytes + num_bytes,
+            num_bytes=saved.num_bytes + part.num_bytes,
             stopped_s=self._clock() - start,
         )
 
@@ -100,13 +102,8 @@ class OuterCheckpointer:
 
         Collective: all ranks, before the first save.
         """
-        error: Exception | None = None
-        removed: list[Path] = []
-        try:
+        with together(loop.comm):
             removed = self._worker(loop).clean(loop.inner.comm)
-        except Exception as raised:
-            error = raised
-        exchange(loop.comm, b"", error)
         return removed + self._anchors.clean(loop.comm)
 
     def _worker(self, loop: OuterLoop) -> Checkpointer:
@@ -115,22 +112,19 @@ class OuterCheckpointer:
             keep=None,
             layout=self._layout,
             way=self._way,
+            files=self._files,
         )
 
     def _tidy(self, loop: OuterLoop) -> None:
         """Remove what a worker has saved and no anchor names."""
-        error: Exception | None = None
-        try:
-            if loop.inner.comm.rank == 0:
-                named = {
-                    Parts.read(f.manifest.extras, f.path).path(f.path, loop.worker)
-                    for f in list_checkpoints(self.folder)
-                    if f.manifest is not None and KEY in f.manifest.extras
-                }
-                own = self.folder / worker_folder(loop.worker)
-                for found in list_checkpoints(own):
-                    if found.path not in named:
-                        remove_checkpoint(Files(), found.path)
-        except Exception as raised:
-            error = raised
-        exchange(loop.comm, b"", error)
+        with together(loop.comm):
+            if loop.inner.comm.rank != 0:
+                return
+            named = {
+                Parts.read(f.manifest.extras, f.path).path(f.path, loop.worker)
+                for f in list_checkpoints(self.folder)
+                if f.manifest is not None and KEY in f.manifest.extras
+            }
+            for found in list_checkpoints(self.folder / worker_folder(loop.worker)):
+                if found.path not in named:
+                    remove_checkpoint(self._files, found.path)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from parallel_params.checkpoint.exchange import exchange
 from parallel_params.checkpoint.loading import Loaded
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointNotSaved
@@ -18,6 +17,7 @@ from parallel_params.outer.parts import (
     find_anchor,
     worker_folder,
 )
+from parallel_params.outer.together import together
 from parallel_params.plan.outer import OuterPlan
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.closing import Closing
@@ -125,20 +125,17 @@ class OuterStates(Closing):
 
         Collective: all ranks, behind equally many steps.
         """
-        target = Path(folder)
-        error: Exception | None = None
-        if self.comm.rank == 0:
-            try:
-                target.mkdir(parents=True)
-            except OSError as raised:
-                error = CheckpointNotSaved(f"{target}: {raised.strerror}")
-        exchange(self.comm, b"", error)
-        name = worker_folder(self.worker)
-        try:
+        target, name = Path(folder), worker_folder(self.worker)
+        with together(self.comm):
+            if self.comm.rank == 0:
+                try:
+                    target.mkdir(parents=True)
+                except OSError as raised:
+                    problem = f"{target}: {raised.strerror}"
+                    raise CheckpointNotSaved(problem) from raised
+        with together(self.comm) as told:
             self.inner.save(target / name)
-        except Exception as raised:
-            error = raised
-        told = exchange(self.comm, name.encode(), error)
+            told.append(name.encode())
         self.outer.save(
             target / OUTER, cursor=cursor, extras=self.describe_round(told, extras)
         )
@@ -194,16 +191,10 @@ class OuterStates(Closing):
         Collective: all ranks.
         """
         loaded = self.outer.load(find_anchor(Path(folder)))
-        error: Exception | None = None
-        parts: Parts | None = None
-        try:
+        with together(self.comm):
             parts = Parts.read(loaded.manifest.extras, loaded.path)
             parts.check(loaded.path, self.plan.num_workers, self.every)
             self.inner.load(parts.path(loaded.path, self.worker))
-        except Exception as raised:
-            error = raised
-        exchange(self.comm, b"", error)
-        assert parts is not None
         self.position = parts.position
         return loaded
 

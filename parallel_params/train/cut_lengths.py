@@ -1,6 +1,5 @@
 """What the axis of a mesh has to divide, as far as a job alone says it."""
 
-
 from parallel_params.train.config.data import ClustersData, TokensData
 from parallel_params.train.config.job import Job
 from parallel_params.train.config.models import ClassesModel, GptModel
