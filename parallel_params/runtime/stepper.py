@@ -26,7 +26,7 @@ from parallel_params.plan.interval import Interval
 from parallel_params.plan.leaves import leaf_edges
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
-from parallel_params.runtime.summing import RowSum, Scratch
+from parallel_params.runtime.summing import BLOCK, RowSum, Scratch
 from parallel_params.tensor.tape import Array
 
 ScaleOf = Callable[[str, Settings], float]
@@ -106,7 +106,8 @@ class Stepper:
         self._rule = rule
         self.is_in_rounds = is_round_rule(rule)
         self._rows, self._scratch = tuple(rows), Scratch()
-        self.is_adding = len(rows) > 1 and is_pair_rule(rule)
+        is_element = is_plain_rule(rule) and rule.structure == "element"
+        self.is_adding = len(rows) > 1 and is_element
         self._alignment = alignment
         bucket = arena.bucket
         self._shapes = {
@@ -175,13 +176,21 @@ class Stepper:
 
     def _add_and_update(self, run: Run, arrays: "_Arrays", numbers: "_Numbers") -> None:
         rule = self._rule
-        assert is_pair_rule(rule)
         weight, gradient, state, _ = arrays
         part = run.interval.shift(-self.arena.updated.start).as_slice()
         rows = RowSum([row[part] for row in self._rows], gradient, self._scratch)
         for place, left, right in rows.halves():
-            cut = {slot: values[place] for slot, values in state.items()}
-            rule.update_pair(weight[place], left, right, cut, **numbers)
+            own, cut = weight[place], _cut(state, place)
+            if is_pair_rule(rule):
+                rule.update_pair(own, left, right, cut, **numbers)
+                continue
+            assert is_plain_rule(rule)
+            # Block by block, so that the rule finds the sum in cache.
+            total = gradient[place]
+            for start in range(0, own.size, BLOCK):
+                block = slice(start, start + BLOCK)
+                np.add(left[block], right[block], total[block])
+                rule.update(own[block], total[block], _cut(cut, block), **numbers)
 
     def moves(
         self,
@@ -270,6 +279,10 @@ class Stepper:
             nodes=nodes,
             is_adapted=self._settings[extent.name].is_adapted,
         )
+
+
+def _cut(state: Mapping[str, Array], place: slice) -> dict[str, Array]:
+    return {slot: values[place] for slot, values in state.items()}
 
 
 class _Numbers(TypedDict):
