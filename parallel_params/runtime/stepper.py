@@ -186,11 +186,12 @@ class Stepper:
                 continue
             assert is_plain_rule(rule)
             # Block by block, so that the rule finds the sum in cache.
-            total = gradient[place]
+            sums = np.empty(min(BLOCK, own.size), left.dtype)
             for start in range(0, own.size, BLOCK):
-                block = slice(start, start + BLOCK)
-                np.add(left[block], right[block], total[block])
-                rule.update(own[block], total[block], _cut(cut, block), **numbers)
+                block = slice(start, min(start + BLOCK, own.size))
+                total = sums[: block.stop - start]
+                np.add(left[block], right[block], total)
+                rule.update(own[block], total, _cut(cut, block), **numbers)
 
     def moves(
         self,
