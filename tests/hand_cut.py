@@ -12,15 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parallel_params.optim.alone import leaf_edges, state_shape
-from parallel_params.optim.rule import (
-    Moves,
-    Part,
-    RoundRule,
-    Slots,
-    round_widths,
-    slots_of,
-    state_dtype,
-)
+from parallel_params.optim.kinds import round_widths, slots_of
+from parallel_params.optim.rule import Moves, Part, RoundRule, Slots, state_dtype
 from parallel_params.plan.leaves import tree_nodes
 
 Array = NDArray[Any]

@@ -22,6 +22,7 @@ from parallel_params.optim.dynamic_lr import (
     warmup_lr,
 )
 from parallel_params.optim.ftrl import FTRL
+from parallel_params.optim.kinds import round_widths, slots_of
 from parallel_params.optim.layerwise import LARS, Lamb
 from parallel_params.optim.lr_cells import (
     CosineDecayLR,
@@ -41,9 +42,8 @@ from parallel_params.optim.rule import (
     Part,
     RoundRule,
     Rule,
+    ShapedRule,
     Slots,
-    round_widths,
-    slots_of,
     state_dtype,
 )
 from parallel_params.optim.rules.adafactor import AdafactorRule
@@ -118,6 +118,7 @@ __all__ = [
     "warmup_lr",
     "Rule",
     "RoundRule",
+    "ShapedRule",
     "AnyRule",
     "EvaluatedRule",
     "Part",

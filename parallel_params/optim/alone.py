@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from parallel_params.optim.kinds import is_plain_rule, is_round_rule
 from parallel_params.optim.rule import (
     AnyRule,
     Moves,
@@ -16,8 +17,6 @@ from parallel_params.optim.rule import (
     RoundRule,
     Shape,
     Slots,
-    is_plain_rule,
-    is_round_rule,
     state_dtype,
 )
 from parallel_params.optim.sums import tree_sum

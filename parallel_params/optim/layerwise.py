@@ -13,14 +13,10 @@ from parallel_params.optim.checks import (
     check_float,
     check_not_negative,
 )
+from parallel_params.optim.kinds import is_evaluated_rule, is_plain_rule
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.rates import RateLike
-from parallel_params.optim.rule import (
-    ELEMENT,
-    Rule,
-    is_evaluated_rule,
-    is_plain_rule,
-)
+from parallel_params.optim.rule import ELEMENT, Rule
 from parallel_params.optim.rules.lamb import LambRule
 from parallel_params.optim.rules.lars import LarsRule
 from parallel_params.optim.wrapper import Wrapper

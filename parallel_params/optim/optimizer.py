@@ -18,8 +18,9 @@ from parallel_params.optim.alone import move_whole
 from parallel_params.optim.checks import check_not_negative, check_positive
 from parallel_params.optim.gradients import check_gradients
 from parallel_params.optim.groups import read_groups
+from parallel_params.optim.kinds import is_evaluated_rule, slots_of
 from parallel_params.optim.rates import RateLike, make_rates
-from parallel_params.optim.rule import AnyRule, Slots, is_evaluated_rule, slots_of
+from parallel_params.optim.rule import AnyRule, Slots
 from parallel_params.optim.settings import Settings
 from parallel_params.optim.state import allocate, state_name
 from parallel_params.tensor.tape import Array

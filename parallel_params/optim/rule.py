@@ -12,7 +12,7 @@ contributes and is sent the sum. Who adds and who communicates is not said here.
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeGuard
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -96,6 +96,14 @@ class Rule(Protocol):
             gradient_scale: the gradient meant is `gradient_scale * gradient`. A mean, a
                 loss scale or a clipping factor put here saves a pass over the slice.
         """
+        ...
+
+
+class ShapedRule(Rule, Protocol):
+    """A rule that keeps more of some parameters than `slots`, by their shape."""
+
+    def slots_of(self, shape: Shape) -> Slots:
+        """Return all of the state of a parameter of this shape."""
         ...
 
 
@@ -252,40 +260,6 @@ class EvaluatedRule(Protocol):
 
 
 AnyRule: TypeAlias = Rule | RoundRule
-
-
-def is_round_rule(rule: object) -> TypeGuard[RoundRule]:
-    """Whether a rule works in rounds."""
-    return hasattr(rule, "moves")
-
-
-def is_plain_rule(rule: object) -> TypeGuard[Rule]:
-    """Whether a rule moves what it gets in one call."""
-    return hasattr(rule, "update")
-
-
-def is_pair_rule(rule: object) -> TypeGuard[PairRule]:
-    """Whether a rule adds two summands of the gradient by itself."""
-    return hasattr(rule, "update_pair")
-
-
-def is_evaluated_rule(rule: object) -> TypeGuard[EvaluatedRule]:
-    """Whether a rule has other weights to evaluate with."""
-    return hasattr(rule, "evaluation")
-
-
-def slots_of(rule: AnyRule, shape: Shape) -> Slots:
-    """Return the state that `rule` keeps of a parameter of this shape."""
-    return rule.slots_of(shape) if is_round_rule(rule) else _plain_slots(rule)
-
-
-def _plain_slots(rule: AnyRule) -> Slots:
-    return Slots(element=rule.slots) if is_plain_rule(rule) else Slots()
-
-
-def round_widths(rule: AnyRule, shape: Shape) -> tuple[int, ...]:
-    """Return how many numbers each round of `rule` sums over such a parameter."""
-    return rule.round_widths(shape) if is_round_rule(rule) else ()
 
 
 def state_dtype(weight_dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:

@@ -1,6 +1,6 @@
 """`SOAP`: Adam in Shampoo's eigenbasis; neither library has it."""
 
-from parallel_params.optim.checks import check_beta, check_count, check_eps
+from parallel_params.optim.checks import check_beta, check_count, check_eps, check_flag
 from parallel_params.optim.matrices import check_matrices
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.optim.rates import RateLike
@@ -10,8 +10,11 @@ from parallel_params.optim.rules.soap import SoapRule
 class SOAP(Optimizer):
     """Adam in the eigenbasis of Shampoo's preconditioner, for matrices only.
 
-    State: `exp_avg`, `exp_avg_sq`, `gram`, `basis`. A matrix is moved by one owner;
-    biases, norms and the like go to a second optimizer. One-sided, see `SoapRule`.
+    Both sides of a matrix have a basis, where they are not too long: see `SoapRule`.
+    The first step moves nothing: its gradient makes the first bases.
+    State: `exp_avg`, `exp_avg_sq`, and as many arrays of the matrix's shape as hold two
+    squares of either side, `gram_left`, `basis_left`, `gram_right`, ... A matrix is
+    moved by one owner; biases, norms and the like go to a second optimizer.
 
     Args:
         params: see `Optimizer`; all of two dims.
@@ -21,10 +24,13 @@ class SOAP(Optimizer):
         eps: added to the root of the corrected second moment.
         weight_decay: taken off the weight, times the weight and the learning rate.
         shampoo_beta: memory of the preconditioner.
-        precondition_frequency: steps between two turns of the basis.
+        precondition_frequency: steps between two turns of the bases.
+        max_side: elements of a side; a longer one has no basis. Its square is kept
+            twice, and a turn takes a QR of it.
+        one_sided: whether only the shorter side has a basis.
 
     Raises:
-        TypeError: a beta or eps is no float, or the frequency no int.
+        TypeError: a beta or eps is no float, or the frequency or side no int.
         ValueError: a number lies outside its range, or a parameter is no matrix.
     """
 
@@ -38,6 +44,8 @@ class SOAP(Optimizer):
         weight_decay: float = 0.01,
         shampoo_beta: float = 0.95,
         precondition_frequency: int = 10,
+        max_side: int = 4096,
+        one_sided: bool = False,
     ) -> None:
         super().__init__(
             SoapRule(
@@ -48,6 +56,8 @@ class SOAP(Optimizer):
                 frequency=check_count(
                     "precondition_frequency", precondition_frequency, least=1
                 ),
+                max_side=check_count("max_side", max_side, least=1),
+                is_one_sided=check_flag("one_sided", one_sided),
             ),
             params,
             learning_rate=learning_rate,

@@ -9,8 +9,9 @@ from parallel_params.errors import PlanError
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.parameter import Parameter
 from parallel_params.nn.statistic import Statistic
+from parallel_params.optim.kinds import round_widths, slots_of
 from parallel_params.optim.optimizer import Optimizer
-from parallel_params.optim.rule import Slots, round_widths, slots_of
+from parallel_params.optim.rule import Slots
 from parallel_params.plan.spec import ParamSpec
 
 

@@ -11,16 +11,14 @@ from typing import TypedDict
 
 import numpy as np
 
-from parallel_params.optim.optimizer import Settings
-from parallel_params.optim.rule import (
-    AnyRule,
-    Moves,
-    Part,
+from parallel_params.optim.kinds import (
     is_evaluated_rule,
     is_pair_rule,
     is_plain_rule,
     is_round_rule,
 )
+from parallel_params.optim.optimizer import Settings
+from parallel_params.optim.rule import AnyRule, Moves, Part
 from parallel_params.plan.bucket import Bucket, Extent
 from parallel_params.plan.interval import Interval
 from parallel_params.plan.leaves import leaf_edges

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from parallel_params.optim.alone import move_whole, state_shape
-from parallel_params.optim.rule import (
-    AnyRule,
-    Shape,
-    is_plain_rule,
-    is_round_rule,
-    slots_of,
-    state_dtype,
-)
+from parallel_params.optim.kinds import is_plain_rule, is_round_rule, slots_of
+from parallel_params.optim.rule import AnyRule, Shape, state_dtype
 from parallel_params.tensor.dtype import dtype_named
 from parallel_params.tensor.tape import Array
 

@@ -10,7 +10,7 @@ from typing import TypeAlias, get_args
 
 import numpy as np
 
-from parallel_params.optim.rule import (
+from parallel_params.optim.kinds import (
     is_evaluated_rule,
     is_plain_rule,
     is_round_rule,

@@ -7,14 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from parallel_params.optim.alone import leaf_edges
-from parallel_params.optim.rule import (
-    Moves,
-    Part,
-    RoundRule,
-    is_plain_rule,
-    is_round_rule,
-    slots_of,
-)
+from parallel_params.optim.kinds import is_plain_rule, is_round_rule, slots_of
+from parallel_params.optim.rule import Moves, Part, RoundRule
 from parallel_params.optim.sums import tree_sum
 from parallel_params.tensor.tape import Array
 from parallel_params.testing.cases import Case, State

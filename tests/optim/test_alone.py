@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from parallel_params.optim.alone import leaf_edges, move_whole, state_shape
-from parallel_params.optim.rule import AnyRule, Slots, is_plain_rule, slots_of
+from parallel_params.optim.kinds import is_plain_rule, slots_of
+from parallel_params.optim.rule import AnyRule, Slots
 from parallel_params.optim.rules.adafactor import AdafactorRule
 from parallel_params.optim.rules.adam import AdamWRule
 from parallel_params.optim.rules.lamb import LambRule

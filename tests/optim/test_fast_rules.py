@@ -7,7 +7,8 @@ import pytest
 from kernel_sets import kernels_as
 from numpy.typing import NDArray
 
-from parallel_params.optim.rule import PairRule, Rule, is_pair_rule, state_dtype
+from parallel_params.optim.kinds import is_pair_rule
+from parallel_params.optim.rule import PairRule, Rule, state_dtype
 from parallel_params.optim.rules.adam import AdamRule, AdamWeightDecayRule, AdamWRule
 from parallel_params.optim.rules.sgd import MomentumRule, SgdRule
 from parallel_params.tensor.kernel_set import Choice

@@ -1,5 +1,6 @@
 """Rules that PyTorch has not, against their papers: one expression after the other."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,21 +78,25 @@ def schedule_free(w: Array) -> Array:
     return 0.1 * z + 0.9 * x
 
 
-def soap(w: Array) -> Array:
-    """Algorithm 3 of the paper, one-sided, on a wide matrix."""
+def soap(w: Array, *, is_one_sided: bool = False) -> Array:
+    """Algorithm 3 of the paper, of which step 0 makes the bases.
+
+    One-sided on a wide matrix.
+    """
     m, v = np.zeros_like(w), np.zeros_like(w)
-    for t, g in enumerate(gradients_of(w.shape), start=1):
-        if t == 1:
-            left = g @ g.T
-            q = np.linalg.eigh(left)[1][:, ::-1]
-        else:
-            left = 0.9 * left + 0.1 * g @ g.T
-            if t % 3 == 0:
-                q = np.linalg.qr(left @ q)[0]
+    g0, *gradients = gradients_of(w.shape)
+    left, right, p = g0 @ g0.T, g0.T @ g0, np.eye(w.shape[1])
+    q = np.linalg.eigh(left)[1][:, ::-1]
+    p = p if is_one_sided else np.linalg.eigh(right)[1][:, ::-1]
+    for t, g in enumerate(gradients, start=1):
         m = 0.95 * m + 0.05 * g
-        v = 0.8 * v + 0.2 * (q.T @ g) ** 2
-        n = (q.T @ m / (1 - 0.95**t)) / (np.sqrt(v / (1 - 0.8**t)) + 1e-8)
-        w = w - 0.02 * (q @ n + 0.1 * w)
+        v = 0.8 * v + 0.2 * (q.T @ g @ p) ** 2
+        n = (q.T @ m @ p / (1 - 0.95**t)) / (np.sqrt(v / (1 - 0.8**t)) + 1e-8)
+        w = w - 0.02 * (q @ n @ p.T + 0.1 * w)
+        left, right = 0.9 * left + 0.1 * g @ g.T, 0.9 * right + 0.1 * g.T @ g
+        if t % 3 == 0:
+            q = np.linalg.qr(left @ q)[0]
+            p = p if is_one_sided else np.linalg.qr(right @ p)[0]
     return w
 
 
@@ -113,6 +118,18 @@ CASES = {
         ),
         soap,
     ),
+    "SOAP, one-sided": (
+        lambda p: optim.SOAP(
+            p, 0.02, 0.95, 0.8, 1e-8, 0.1, 0.9, precondition_frequency=3, one_sided=True
+        ),
+        lambda w: soap(w, is_one_sided=True),
+    ),
+    "SOAP, whose longer side is too long": (
+        lambda p: optim.SOAP(
+            p, 0.02, 0.95, 0.8, 1e-8, 0.1, 0.9, precondition_frequency=3, max_side=4
+        ),
+        lambda w: soap(w, is_one_sided=True),
+    ),
 }
 
 
@@ -127,7 +144,9 @@ def test_weights_move_as_in_the_paper(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_weights_of_float32_move_to_about_the_same_place(name: str) -> None:
     make, words = CASES[name]
-    start = np.random.default_rng(5).normal(size=(3, 5)).astype(np.float32)
+    # A longer side has axes that the first gradient does not fix.
+    shape = (3, 3) if name == "SOAP" else (3, 5)
+    start = np.random.default_rng(5).normal(size=shape).astype(np.float32)
     got, _ = trained(make, start, np.float32)
     want = words(start.astype(np.float64))
     np.testing.assert_allclose(got, want, rtol=SINGLE, atol=SINGLE)
@@ -147,17 +166,46 @@ def test_a_tall_matrix_moves_as_the_wide_one_that_it_is_turned() -> None:
     np.testing.assert_allclose(tall.T, wide, rtol=REORDERED, atol=REORDERED)
 
 
-def test_the_basis_of_soap_stays_orthogonal_and_of_the_shorter_side() -> None:
+@pytest.mark.parametrize("shape", [(6, 3), (2, 7), (4, 4), (1, 5)])
+def test_both_bases_of_soap_stay_orthogonal(shape: tuple[int, int]) -> None:
     _, optimizer = trained(
-        lambda p: optim.SOAP(p, precondition_frequency=2), np.ones((6, 3)), np.float64
+        lambda p: optim.SOAP(p, precondition_frequency=2), np.ones(shape), np.float64
     )
-    basis = optimizer.state_of(0)["basis"].asnumpy().reshape(-1)[:9].reshape(3, 3)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=REORDERED)
+    state = optimizer.state_of(0)
+    for side, length in zip(("left", "right"), shape, strict=True):
+        names = [name for name in state if name.startswith(f"basis_{side}")]
+        flat = np.concatenate([state[name].asnumpy().reshape(-1) for name in names])
+        assert len(flat) < length * length + math.prod(shape)
+        basis = flat[: length * length].reshape(length, length)
+        np.testing.assert_allclose(basis.T @ basis, np.eye(length), atol=REORDERED)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wishes", "sides"),
+    [
+        ((3, 48), {}, "left right"),
+        ((3, 49), {}, "left"),
+        ((49, 3), {}, "right"),
+        ((3, 5), {"max_side": 4}, "left"),
+        ((3, 5), {"max_side": 2}, ""),
+        ((5, 3), {"one_sided": True}, "right"),
+        ((3, 3), {"one_sided": True}, "left"),
+    ],
+)
+def test_a_side_that_is_too_long_has_no_basis(
+    shape: tuple[int, int], wishes: Any, sides: str
+) -> None:
+    optimizer = optim.SOAP([Parameter(Tensor(np.ones(shape)), name="w")], **wishes)
+    names = optimizer.slots(0).names
+    found = [side for side in ("left", "right") if f"basis_{side}" in names]
+    assert found == sides.split()
 
 
 def test_soap_of_gradients_that_are_no_numbers_raises_nothing() -> None:
     parameter = Parameter(Tensor(np.ones((2, 3))), name="w")
-    optim.SOAP([parameter])((Tensor(np.full((2, 3), np.nan)),))
+    optimizer = optim.SOAP([parameter], precondition_frequency=1)
+    for _ in range(2):
+        optimizer((Tensor(np.full((2, 3), np.nan)),))
     assert np.isnan(parameter.asnumpy()).all()
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from parallel_params.optim import sums
 from parallel_params.optim.alone import leaf_edges, move_whole
-from parallel_params.optim.rule import RoundRule, Slots, round_widths, slots_of
+from parallel_params.optim.kinds import round_widths, slots_of
+from parallel_params.optim.rule import RoundRule, Slots
 from parallel_params.optim.rules.adafactor import AdafactorRule
 from parallel_params.optim.rules.adam import AdamRule, AdamWRule
 from parallel_params.optim.rules.lamb import MAX_RATIO, LambRule

@@ -10,12 +10,8 @@ import pytest
 
 from parallel_params import optim
 from parallel_params.errors import BrokenLaw
-from parallel_params.optim.rule import (
-    AnyRule,
-    is_plain_rule,
-    is_round_rule,
-    state_dtype,
-)
+from parallel_params.optim.kinds import is_plain_rule, is_round_rule
+from parallel_params.optim.rule import AnyRule, state_dtype
 from parallel_params.plan.spec import Structure
 from parallel_params.tensor.tape import Array
 from parallel_params.testing import LAWS, check_rule
@@ -52,8 +48,11 @@ SHIPPED: tuple[AnyRule, ...] = (
     optim.AdafactorRule(beta1=0.9, relative_step=False, scale_parameter=False),
     optim.MuonRule(),
     optim.SoapRule(frequency=2),
+    optim.SoapRule(frequency=2, max_side=3),
+    optim.SoapRule(is_one_sided=True),
     optim.AveragedRule(inner=optim.AdamWRule()),
     optim.AveragedRule(inner=optim.MuonRule(), averaging=optim.Averaging(start=1)),
+    optim.AveragedRule(inner=optim.SoapRule()),
     optim.AveragedRoundRule(
         inner=optim.AdafactorRule(), averaging=optim.Averaging(decay=None)
     ),
@@ -74,7 +73,7 @@ def test_all_shipped_rules_are_tried() -> None:
         for value in vars(optim).values()
         if isinstance(value, type)
         and (is_plain_rule(value) or is_round_rule(value))
-        and value not in (optim.Rule, optim.RoundRule, optim.AnyRule)
+        and value not in (optim.Rule, optim.ShapedRule, optim.RoundRule, optim.AnyRule)
     }
     assert {type(rule) for rule in SHIPPED} == shipped
 

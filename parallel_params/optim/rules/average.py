@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parallel_params.optim.blocks import run_blocks
+from parallel_params.optim.kinds import is_round_rule, slots_of
 from parallel_params.optim.rule import (
     AnyRule,
     Moves,
@@ -18,7 +19,6 @@ from parallel_params.optim.rule import (
     Rule,
     Shape,
     Slots,
-    is_round_rule,
     state_dtype,
 )
 from parallel_params.plan.spec import Structure
@@ -76,6 +76,10 @@ class AveragedRule:
         """Those of `inner`, and `average_weight`."""
         return (*self.inner.slots, AVERAGE)
 
+    def slots_of(self, shape: Shape) -> Slots:
+        """Return those of `inner`, and `average_weight`."""
+        return _with_average(slots_of(self.inner, shape))
+
     def update(
         self,
         weight: Array,
@@ -124,8 +128,7 @@ class AveragedRoundRule:
 
     def slots_of(self, shape: Shape) -> Slots:
         """Return those of `inner`, and `average_weight`."""
-        slots = self.inner.slots_of(shape)
-        return replace(slots, element=(*slots.element, AVERAGE))
+        return _with_average(self.inner.slots_of(shape))
 
     def round_widths(self, shape: Shape) -> tuple[int, ...]:
         """Return those of `inner`."""
@@ -161,6 +164,10 @@ def averaged(rule: AnyRule, averaging: Averaging) -> AnyRule:
     if is_round_rule(rule):
         return AveragedRoundRule(inner=rule, averaging=averaging)
     return AveragedRule(inner=rule, averaging=averaging)  # type: ignore[arg-type]  # the other kind
+
+
+def _with_average(slots: Slots) -> Slots:
+    return replace(slots, element=(*slots.element, AVERAGE))
 
 
 def _without_average(state: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -279,6 +279,10 @@ class SoapOptim(CommonOptim):
     shampoo_beta: Beta = 0.95
     """Memory of the preconditioner."""
     precondition_frequency: Count = 10
-    """Steps between two turns of the basis."""
+    """Steps between two turns of the bases."""
+    max_side: Count = 4096
+    """Elements of a side of a matrix; a longer one has no basis."""
+    one_sided: bool = False
+    """Give only the shorter side a basis."""
     others: OthersOptim = OthersOptim()
     """What is no matrix is moved by AdamW; its settings."""
