@@ -92,6 +92,7 @@ class DistributedGradReducer(Cell):
         own = (mesh.layerwise_axis,) if mesh.layerwise_axis is not None else ()
         rest = mesh.others(own)
         self._opened: list[Communicator] = [] if group is not None else [comm]
+        self._is_closed = False
         if 1 < mesh.group_size(rest) < mesh.size:
             self._groups[rest] = comm.group(mesh.group(comm.rank, rest))
             self._opened.insert(0, self._groups[rest])
@@ -99,11 +100,22 @@ class DistributedGradReducer(Cell):
     def close(self) -> None:
         """Free the communicators that were opened here; it reduces nothing any more.
 
+        A given `group` stays open, it is the caller's. Without `close` they live until
+        MPI ends, which matters where many reducers are made; so `with` closes too.
+
         Collective: all ranks of the group.
         """
+        self._is_closed = True
         for comm in self._opened:
             comm.close()
         self._opened.clear()
+
+    def __enter__(self) -> "DistributedGradReducer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # else the others may be anywhere, and freeing could hang
+            self.close()
 
     def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the reduced gradients; those that are the rank's own are the same.
@@ -117,7 +129,7 @@ class DistributedGradReducer(Cell):
             New tensors of the types that came.
 
         Raises:
-            RuntimeError: no tuple, or one of another length.
+            RuntimeError: no tuple, or one of another length; or it was closed.
             TypeError: a gradient is no tensor, or not of floating-point numbers.
             ValueError: one has another shape than its parameter.
             PlanError: the mesh names no axis along which layerwise gradients differ.
@@ -126,6 +138,11 @@ class DistributedGradReducer(Cell):
 
         Collective: all ranks of the group.
         """
+        if self._is_closed:
+            raise RuntimeError(
+                "this DistributedGradReducer was closed; make another one, or close it "
+                "behind the last step"
+            )
         error: Exception | None = None
         buckets: dict[_Bucket, list[int]] = {}
         try:

@@ -228,6 +228,24 @@ def test_a_closed_reducer_has_freed_what_it_opened_and_no_more(
     assert run_threads(4, body) == [[(0, 1)]] * 4
 
 
+@pytest.mark.mpi
+def test_a_block_closes_it_unless_it_raises(on_ranks: OnRanks) -> None:
+    def body(comm: Communicator) -> None:
+        own = gradients_of(comm.rank, 2)
+        with DistributedGradReducer(parameters(False, True), group=comm) as reducer:
+            reducer(own)
+        with pytest.raises(RuntimeError, match="was closed"):
+            reducer(own)
+        left = DistributedGradReducer(parameters(False, True), group=comm)
+        with pytest.raises(KeyError), left:
+            raise KeyError
+        left(own)  # nothing was freed: the other ranks may be anywhere
+        left.close()
+        comm.barrier()  # the group is the caller's
+
+    on_ranks(body)
+
+
 @pytest.mark.parametrize(
     ("error", "words", "make"),
     [
