@@ -49,10 +49,13 @@ def describe_plan(
         plan = job_plan(wanted, num_ranks, ranks_per_node)
     if explain is not None:
         return plan.explain(explain)
-    if is_json:
-        return json.dumps({"digest": plan.digest, **encode(plan)}, indent=2)
-    page = plan.describe()
+    along = None
     if wanted.outer.every is None:
-        sent = rehearse_axis(wanted, load_data(wanted.data), plan.mesh)
-        page += "" if sent is None else f"\n{sent.describe()}"
-    return page
+        along = rehearse_axis(wanted, load_data(wanted.data), plan.mesh)
+    if is_json:
+        facts = {"digest": plan.digest, **encode(plan)}
+        if along is not None:
+            facts["along_axis"] = along.as_json()
+        return json.dumps(facts, indent=2)
+    beside = "" if along is None else f"\n{along.describe()}"
+    return plan.describe(along=along) + beside

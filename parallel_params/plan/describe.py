@@ -5,6 +5,7 @@ Reads a finished plan and its estimate; decides nothing.
 
 from dataclasses import replace
 
+from parallel_params.plan.along import AxisTraffic
 from parallel_params.plan.bucket_table import list_buckets, list_buckets_briefly
 from parallel_params.plan.cost import Estimate, Machine, RankClass, estimate
 from parallel_params.plan.plan import Plan, make_plan
@@ -31,18 +32,19 @@ LEVELS = {
 }
 
 
-def describe(plan: Plan, *, most_rows: int) -> str:
+def describe(plan: Plan, *, most_rows: int, along: AxisTraffic | None = None) -> str:
     """Return the page.
 
     Args:
         plan: What to describe.
         most_rows: Rows of the table of buckets; the rest is summed up.
+        along: What cells send along an axis on top, if anything.
     """
     costs = estimate(plan)
     sections = [
         _head(plan),
         _held(plan, costs),
-        _sent(plan, costs),
+        _sent(plan, costs, along),
         _levels(plan, costs),
         list_buckets(plan, most_rows),
         [
@@ -62,6 +64,8 @@ def summarise(plan: Plan, *, most_rows: int) -> str:
     if sent.traffic:
         messages = plural(sent.num_collectives, "collective")
         traffic = f"a rank sends {format_bytes(sent.bytes_sent)} in {messages} a step"
+        if _has_cut_cells(plan):
+            traffic += f", cells more along axis {plan.mesh.layerwise_axis!r}"
     sections = [
         [*_head(plan), f"  {traffic}"],
         _held_table(plan, costs),
@@ -143,10 +147,14 @@ def _name_ranks(plan: Plan, ranks: RankClass, what: str) -> str:
     return f"{named}: no other {what}"
 
 
-def _sent(plan: Plan, costs: Estimate) -> list[str]:
+def _sent(plan: Plan, costs: Estimate, along: AxisTraffic | None) -> list[str]:
     ranks = costs.slowest
     if not ranks.traffic:
         return ["  a step sends nothing: there is one rank"]
+    beside = []
+    if along is not None:
+        number, sent = along.num_collectives, format_bytes(along.total_bytes_sent)
+        beside = [[f"and cells, along {along.axis!r}", format_count(number), sent, ""]]
     lines = [
         (line.purpose.value, line.num_collectives, line.bytes_sent, line.seconds)
         for line in ranks.traffic
@@ -157,10 +165,25 @@ def _sent(plan: Plan, costs: Estimate) -> list[str]:
         [what, format_count(number), format_bytes(sent), format_seconds(seconds)]
         for what, number, sent, seconds in lines
     ]
+    rows += beside
+    more = []
+    if along is None and _has_cut_cells(plan):
+        own = plan.mesh.layerwise_axis
+        more = [
+            f"  (cells that are cut along axis {own!r} send more in "
+            "the middle of a pass; a plan knows of none)"
+        ]
     return [
         *format_table(rows, align="<>>>"),
+        *more,
         f"  ({_name_ranks(plan, ranks, 'takes longer')}; {_say_machine(Machine())})",
     ]
+
+
+def _has_cut_cells(plan: Plan) -> bool:
+    return any(
+        spec.layerwise_parallel and spec.slice_dim is not None for spec in plan.params
+    )
 
 
 def _say_machine(machine: Machine) -> str:

@@ -7,6 +7,7 @@ communicator and holds no array; it depends on no rank.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from parallel_params.plan.along import AxisTraffic
 from parallel_params.plan.announce import (
     Collective,
     Message,
@@ -123,15 +124,16 @@ class Plan(Layout):
         """Return what `rank` holds: each kind of storage, and work buffers."""
         return count_rank_bytes(self, rank)
 
-    def describe(self, *, most_rows: int = 12) -> str:
+    def describe(self, *, most_rows: int = 12, along: AxisTraffic | None = None) -> str:
         """Return a page for a person: who holds what, and what moves in a step.
 
         Args:
             most_rows: Rows of the table of buckets; the rest is summed up.
+            along: What cells send along an axis on top of the plan, if anything.
         """
         from parallel_params.plan.describe import describe
 
-        return describe(self, most_rows=most_rows)
+        return describe(self, most_rows=most_rows, along=along)
 
     def summarise(self, *, most_rows: int = 12) -> str:
         """Return the page of `describe` in short, as a run shows it at its start."""

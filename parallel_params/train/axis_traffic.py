@@ -4,15 +4,12 @@ One grain is rehearsed on one rank: shapes decide what is sent, and the same cod
 will send it is run. That makes this rank's weights and one grain's activations.
 """
 
-from collections import Counter
-from dataclasses import dataclass
-
 import numpy as np
 
 from parallel_params.nn.parallel.rehearsal import rehearse
+from parallel_params.plan.along import AxisTraffic
 from parallel_params.plan.grains import resolve_grains
 from parallel_params.plan.mesh import Mesh
-from parallel_params.plan.text import format_bytes, plural
 from parallel_params.tensor.grad import value_and_grad
 from parallel_params.tensor.tensor import Tensor
 from parallel_params.train.build import build
@@ -22,35 +19,6 @@ from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.data.sampler import Share
 from parallel_params.train.meshes import cut_axis_of
 from parallel_params.train.models.judged import LossCell
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AxisTraffic:
-    """What one rank sends along an axis in a step, by kind of collective.
-
-    Attributes:
-        axis: its name.
-        num_ranks: along it.
-        calls: number of collectives.
-        bytes_sent: by this rank, by the closed formula of each kind.
-    """
-
-    axis: str
-    num_ranks: int
-    calls: Counter[str]
-    bytes_sent: Counter[str]
-
-    def describe(self) -> str:
-        """Write it as lines for a person."""
-        lines = [
-            f"along axis {self.axis!r}, {plural(self.num_ranks, 'rank')}, a rank sends "
-            "in a step, with the 8 bytes that go before each collective"
-        ]
-        lines += [
-            f"  {kind:<12} {number:>6} {format_bytes(self.bytes_sent[kind]):>12}"
-            for kind, number in self.calls.items()
-        ]
-        return "\n".join(lines) + "\n"
 
 
 def rehearse_axis(
@@ -67,7 +35,7 @@ def rehearse_axis(
     name = cut_axis_of(job, mesh)
     if name is None or mesh.group_size((name,)) == 1:
         return None
-    axis, ledger = rehearse(mesh, name, rank)
+    axis, heard = rehearse(mesh, name, rank)
     trainee = build(job, dataset, axis)
     net = trainee.net
     share = Share(index=mesh.share_index(rank), count=mesh.num_shares)
@@ -89,8 +57,8 @@ def rehearse_axis(
     return AxisTraffic(
         axis=name,
         num_ranks=axis.size,
-        calls=Counter({kind: times * num for kind, num in ledger.calls.items()}),
-        bytes_sent=Counter(
-            {kind: times * num for kind, num in ledger.bytes_sent.items()}
-        ),
+        num_passes=times,
+        course=heard.course(),
+        calls={kind: times * num for kind, num in heard.ledger.calls.items()},
+        bytes_sent={kind: times * n for kind, n in heard.ledger.bytes_sent.items()},
     )

@@ -1,4 +1,4 @@
-"""What a rehearsal announces along an axis is what a step sends along it."""
+"""What a rehearsal announces along an axis is what a step does there, in order."""
 
 from collections import Counter
 from pathlib import Path
@@ -67,7 +67,16 @@ def test_announced_along_an_axis_is_sent_along_it(
         name = cut_axis_of(job, mesh)
         assert name is not None
         ledger = Ledger(comm)
-        trainee = build(job, dataset, open_axis(ledger, mesh, name))
+        axis = open_axis(ledger, mesh, name)
+        done: list[str] = []
+        meet = axis.rendezvous.meet
+
+        def listen(doing: str) -> Communicator:
+            done.append(doing)
+            return meet(doing)
+
+        monkeypatch.setattr(axis.rendezvous, "meet", listen)
+        trainee = build(job, dataset, axis)
         net = trainee.net
         net.set_train()
         manager = ParameterManager(
@@ -88,7 +97,11 @@ def test_announced_along_an_axis_is_sent_along_it(
         assert announced is not None
         assert announced.calls == Counter(ledger.calls) - calls
         assert announced.bytes_sent == Counter(ledger.bytes_sent) - sent
-        most = max(announced.bytes_sent.values())
-        assert format_bytes(most) in announced.describe()
+        course = announced.course[:-1]  # then every pass is ended together
+        told = [f"{call.operator} of {call.what}" for call in course]
+        assert done == told * announced.num_passes
+        sizes = sum(call.bytes_sent for call in announced.course)
+        assert sizes * announced.num_passes == announced.total_bytes_sent
+        assert format_bytes(announced.total_bytes_sent) in announced.describe()
 
     run_threads(4, body)

@@ -23,11 +23,13 @@ from parallel_params.comm.protocol import (
 )
 from parallel_params.errors import CommunicationError
 from parallel_params.nn.parallel.axis import Axis
+from parallel_params.nn.parallel.rendezvous import Rendezvous
+from parallel_params.plan.along import AxisCall
 from parallel_params.plan.mesh import Mesh
 
 
-def rehearse(mesh: Mesh, name: str, rank: int = 0) -> tuple[Axis, Ledger]:
-    """Return an axis that sends nothing, and the ledger of what it would have sent.
+def rehearse(mesh: Mesh, name: str, rank: int = 0) -> tuple[Axis, "Heard"]:
+    """Return an axis that sends nothing, and what hears what it would have sent.
 
     Args:
         mesh: names the axes.
@@ -38,8 +40,50 @@ def rehearse(mesh: Mesh, name: str, rank: int = 0) -> tuple[Axis, Ledger]:
         PlanError: the mesh has no such axis, or no such rank.
     """
     size, index = mesh.group_size((name,)), mesh.position(rank, (name,))
+    axis = Axis(mesh, name, rank)
     ledger = Ledger(_Alone(index, size))
-    return Axis(mesh, name, rank, ledger), ledger
+    axis.rendezvous = heard = Heard(ledger, name, axis.ranks, index)
+    return axis, heard
+
+
+class Heard(Rendezvous):
+    """A rendezvous that remembers what ranks meet for, and what they send then.
+
+    Attributes:
+        ledger: of all collectives along the axis.
+    """
+
+    def __init__(
+        self, ledger: Ledger, name: str, ranks: Sequence[Rank], index: int
+    ) -> None:
+        super().__init__(ledger, name, ranks, index)
+        self.ledger = ledger
+        self._starts: list[tuple[str, int]] = []
+
+    def meet(self, doing: str) -> Communicator:
+        """See `Rendezvous.meet`."""
+        self._starts.append((doing, self.ledger.total_bytes_sent))
+        return super().meet(doing)
+
+    def end(self) -> Exception | None:
+        """See `Rendezvous.end`."""
+        self._starts.append(("end of the pass", self.ledger.total_bytes_sent))
+        return super().end()
+
+    def course(self) -> tuple[AxisCall, ...]:
+        """Return the collectives so far, in order."""
+        ends = [start for _, start in self._starts[1:]] + [self.ledger.total_bytes_sent]
+        calls = []
+        for (doing, start), end in zip(self._starts, ends, strict=True):
+            operator, _, what = doing.partition(" of (")
+            calls.append(
+                AxisCall(
+                    operator=operator,
+                    what=f"({what}" if what else "",
+                    bytes_sent=end - start,
+                )
+            )
+        return tuple(calls)
 
 
 class _Alone:
