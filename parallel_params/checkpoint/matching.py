@@ -72,7 +72,7 @@ def match(
         elif not weights_only:
             finder.add_state(described)
     finder.look_for_the_rest(weights_only=weights_only)
-    return Matches(sources=finder.sources, notes=finder.notes)
+    return Matches(sources=finder.sources, notes=finder.all_notes())
 
 
 class _Finder:
@@ -92,8 +92,15 @@ class _Finder:
         self._is_strict, self._choice = is_strict, read_choice(layerwise)
         self.sources: dict[Key, Source] = {}
         self.notes: list[str] = []
+        # A deep net has many tensors of which the same is to be said.
+        self._alike: dict[str, list[str]] = {}
         self._used: set[tuple[str, str]] = set()
         self._trained = {s.key.name for s in manifest.tensors if s.key.slot}
+
+    def all_notes(self) -> list[str]:
+        """Return what is not as it was saved, what is alike in one."""
+        alike = self._alike.items()
+        return [f"{name_some(keys)}: {how}" for how, keys in alike] + self.notes
 
     def add_weight(self, wanted: Described) -> None:
         """Find a weight."""
@@ -163,8 +170,10 @@ class _Finder:
             return
         self.sources[wanted.key] = source
         if not wanted.key.slot:
-            how = "put together from" if len(form.names) > 1 else "rows of"
-            self._note(wanted, f"{wanted.key} is {how} {name_some(form.names)} there")
+            how = "taken from rows of what is packed there"
+            if len(form.names) > 1:
+                how = "put together from what is apart there"
+            self._note_alike(wanted, how)
 
     def _add(self, first: Stored, wanted: Described) -> None:
         """Take slices as they are, cut anew, or as the policy says; or object."""
@@ -195,10 +204,10 @@ class _Finder:
                 how = f"cut anew along dim {source.dim}"
             elif isinstance(source, Averaged) and wanted.is_average:
                 how = "averages of their averages"
-            self._note(
+            self._note_alike(
                 wanted,
-                f"{wanted.key}: {first.num_slices} slices of shape {first.shape} "
-                f"became {wanted.num_slices} of shape {wanted.shape}, {how}",
+                f"{first.num_slices} slices of shape {first.shape} became "
+                f"{wanted.num_slices} of shape {wanted.shape}, {how}",
             )
 
     def _is_of_whole_slices(self, wanted: Described) -> bool:
@@ -219,6 +228,10 @@ class _Finder:
         if self._is_strict:
             raise CheckpointMismatch(f"{self._where} does not fit: {problem}")
         self._note(wanted, f"{wanted.key} stays as it is: {problem}")
+
+    def _note_alike(self, wanted: Described, how: str) -> None:
+        if wanted.key.slice_index == 0:
+            self._alike.setdefault(how, []).append(str(wanted.key))
 
     def _note(self, wanted: Described, text: str) -> None:
         if wanted.key.slice_index == 0:
