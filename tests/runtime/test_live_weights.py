@@ -16,6 +16,7 @@ from parallel_params.comm.local import run_threads
 from parallel_params.comm.pages import resident_bytes
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
+from parallel_params.nn import parallel
 from parallel_params.plan.gathers import Event, course_of, find_releases, largest_live
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Level, Policy
@@ -102,16 +103,29 @@ def test_a_bucket_over_many_layers_is_in_the_bound(
         assert 0 < seen <= planned
 
 
+@pytest.mark.parametrize("model", [1, 2])
 @pytest.mark.parametrize("together", [(), (0, 4), (2, 5)], ids=str)
-def test_a_run_follows_the_course_of_the_plan(together: tuple[int, ...]) -> None:
+def test_a_run_follows_the_course_of_the_plan(
+    together: tuple[int, ...], model: int
+) -> None:
+    """On a mesh as well: slices are gathered along data, cells meet along model."""
+
     def body(comm: Communicator) -> tuple[list[Event], list[Event]]:
-        layers = [nn.Dense(4, 4, activation="tanh") for _ in range(6)]
+        mesh = Mesh(data=2, model=model)
+        axis = parallel.open_axis(comm, mesh)
+        layers: list[nn.Cell] = []
+        for _ in range(3):
+            layers.append(parallel.ColumnParallelDense(4, 4, axis=axis))
+            layers.append(parallel.RowParallelDense(4, 4, axis=axis))
         net = nn.SequentialCell(*layers)
         _travel_together(net, layers, together)
         policy = policy_of(3, bucket_bytes=10**6, grains=4, transport="messages")
         optimizer = optim.SGD(net.trainable_params(), 0.1)
         seen: list[Event] = []
-        with ParameterManager(net, optimizer, policy=policy, comm=comm) as manager:
+        with ParameterManager(
+            net, optimizer, policy=policy, mesh=mesh, comm=comm
+        ) as manager:
+            assert manager.plan.bucket_of("0.weight").axes[0] == "data"
             gatherer = manager._open.gatherer
             last = gatherer.num_buckets - 1
             start, arrive, drop = gatherer.start, gatherer.arrive, gatherer._drop
@@ -136,7 +150,8 @@ def test_a_run_follows_the_course_of_the_plan(together: tuple[int, ...]) -> None
             planned = [*course_of(gatherer.releases)] * manager.plan.grains_per_rank
             return seen.copy(), planned  # on leaving all are gathered
 
-    for seen, planned in run_threads(2, body):
+    for seen, planned in run_threads(2 * model, body):
+        assert ("start", 2) in planned  # while the first two are used
         assert seen == planned
 
 
@@ -243,7 +258,7 @@ def test_layers_may_be_frozen_wherever_they_are(
 
 
 def _travel_together(
-    net: nn.Cell, layers: Sequence[nn.Dense], together: Sequence[int]
+    net: nn.Cell, layers: Sequence[nn.Cell], together: Sequence[int]
 ) -> None:
     """Have the weights of some layers in one bucket, and all else alone."""
     for parameter in net.get_parameters():
