@@ -115,8 +115,11 @@ def test_the_cable_carries_what_the_plan_announces(
 
 
 @pytest.mark.slow  # as above
-def test_an_axis_across_the_hosts_is_heard_on_the_cable(outcomes: Outcomes) -> None:
-    found = outcomes["model, data", 1]
+@pytest.mark.parametrize("level", range(4))
+def test_an_axis_across_the_hosts_is_heard_on_the_cable(
+    outcomes: Outcomes, level: int
+) -> None:
+    found = outcomes["model, data", level]
 
     assert found.carried >= found.announced + PER_HOST * found.along_axis
 
