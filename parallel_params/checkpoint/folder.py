@@ -75,7 +75,8 @@ def find_newest(folder: Path) -> Path:
         raise CheckpointError(
             f"{folder} has no checkpoint that is whole: {found[-1].problem}"
         )
-    there = "has no checkpoint in it" if folder.is_dir() else "is not there"
+    there = "is no folder" if folder.exists() else "is not there"
+    there = "has no checkpoint in it" if folder.is_dir() else there
     raise CheckpointError(
         f"{folder} {there}: expected a checkpoint, a folder of them, or of a run. "
         "`pparams ckpt ls FOLDER` lists those of a folder; --resume auto takes the "

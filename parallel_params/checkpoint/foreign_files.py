@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -81,6 +81,9 @@ def open_foreign(path: Path, kind: str | None = None) -> Iterator[Tensors]:
 def _open_npz(path: Path, descriptor: int) -> Iterator["NpzFile"]:
     try:
         with os.fdopen(descriptor, "rb") as file:
+            if not is_zipfile(file):  # NumPy takes anything else for a pickle
+                raise ValueError("it is no archive of arrays")
+            file.seek(0)
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is no archive of arrays")

@@ -59,7 +59,7 @@ class Restored:
 
     Raises:
         CheckpointError: it is not what `capture` gives.
-        CheckpointMismatch: it is of another number of optimizers.
+        CheckpointMismatch: it is of another number of optimizers, or of weights alone.
 
     Attributes:
         notes: what will be otherwise than the caller built it.
@@ -72,6 +72,11 @@ class Restored:
         where: str,
     ) -> None:
         self.notes: list[str] = []
+        if not training:
+            raise CheckpointMismatch(
+                f"{where} has weights and nothing to go on with, as what was imported; "
+                "load it with weights_only=True"
+            )
         try:
             record = Record(dict(training), f"{where}: training", _FIELDS)
             self._counts = {

@@ -18,7 +18,11 @@ from parallel_params.checkpoint.names import from_torch, read_renames, to_torch
 from parallel_params.checkpoint.reading import Reader
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
-from parallel_params.errors import CheckpointError, CheckpointNotSaved
+from parallel_params.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointNotSaved,
+)
 from parallel_params.manager import ParameterManager
 from parallel_params.plan.spec import ParamSpec
 from parallel_params.tensor.random import set_seed
@@ -61,7 +65,11 @@ def test_what_is_exported_and_imported_is_the_same_weights(
         manager, _ = make_manager(comm, 3, seed=5)
         notes = manager.load(tmp_path / "imported", weights_only=True, strict=False)
         assert len(notes.notes) == (suffix == ".npz")
-        return manager.weights_hash()
+        before = manager.weights_hash()
+        with pytest.raises(CheckpointMismatch, match="load it with weights_only=True"):
+            manager.load(tmp_path / "imported", strict=False)
+        assert manager.weights_hash() == before
+        return before
 
     def original(comm: Communicator) -> str:
         manager, _ = make_manager(comm, 1, seed=5)
@@ -181,7 +189,8 @@ def test_a_partial_import_tells_what_is_left_with_near_names(tmp_path: Path) -> 
     [
         ("w.pt", b"\x80\x02", "expected a .safetensors, .npz, .ckpt file"),
         ("w.npz", b"PK\x03\x04broken", "cannot be read"),
-        ("w.npz", b"\x80\x04pickle", "cannot be read"),
+        ("w.npz", b"\x80\x04pickle", "it is no archive of arrays"),
+        ("w.npz", b"PK", "it is no archive of arrays"),
         ("w.safetensors", b"", "no safetensors file"),
         ("w.safetensors", b"\xff" * 16, "no safetensors file"),
         ("w.safetensors", b"\x02" + bytes(7) + b"[]", "is an object"),

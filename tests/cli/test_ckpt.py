@@ -179,6 +179,9 @@ def test_verify_tells_an_absent_folder_from_an_empty_one(tmp_path: Path) -> None
         say("verify", tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="has no checkpoint in it: expected"):
         say("verify", tmp_path)
+    (tmp_path / "w.npz").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"w\.npz is no folder: expected"):
+        say("verify", tmp_path / "w.npz")
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
