@@ -1,7 +1,7 @@
 """What a manager begins with: parameters, optimizers, and one plan of all ranks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from parallel_params.comm.agree import agree_ok
 from parallel_params.comm.protocol import Communicator
@@ -25,6 +25,8 @@ from parallel_params.runtime.start import (
     agree_on_optimizers,
     agree_on_plan,
 )
+
+T = TypeVar("T")
 
 
 class Beginning(NamedTuple):
@@ -59,14 +61,16 @@ def first_plan(
 
     Collective: all ranks.
     """
-    mesh = mesh_on_nodes(mesh, comm)
     error: Exception | None = None
+    real = mesh_on_nodes(mesh if isinstance(mesh, Mesh) else None, comm)
     try:
+        checked(policy, Policy, "a ParameterManager")
+        checked(real if mesh is None else mesh, Mesh, "a ParameterManager")
         optimizers = check_optimizers(optimizer)
         parameters = check_free(collect_parameters(net))
         aliases = collect_aliases(net)
         specs = make_specs(parameters, optimizers, aliases)
-        plan = plan_for(specs, policy, mesh, comm.size)
+        plan = plan_for(specs, policy, real, comm.size)
     except Exception as raised:
         error = raised
     agree_ok(comm, error)
@@ -74,3 +78,16 @@ def first_plan(
     agree_on_kernels(comm)
     agree_on_optimizers(comm, optimizers, plan)
     return Beginning(plan, parameters, aliases, optimizers)
+
+
+def checked(value: object, kind: type[T], who: str) -> T:
+    """Return the value, which has to be of a kind.
+
+    Raises:
+        TypeError: it is not, said of who takes it.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{who} takes a {kind.__name__} or None, not {type(value).__name__}"
+        )
+    return value

@@ -26,8 +26,13 @@ def check_gradients(
     Raises:
         KeyError: a name that is no trained parameter's, with the nearest names.
         ValueError: a gradient of another shape than its parameter.
-        TypeError: a gradient that is not made of real numbers.
+        TypeError: a gradient that is not made of real numbers, or no mapping at all.
     """
+    if not isinstance(gradients, Mapping):
+        raise TypeError(
+            "update takes a mapping from parameter names to gradients, not "
+            f"{type(gradients).__name__}"
+        )
     for name in gradients:
         if name not in parameters:
             near = difflib.get_close_matches(name, parameters, n=3)

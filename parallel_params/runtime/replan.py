@@ -6,7 +6,6 @@ the parameters with them. Nothing of the old is touched before.
 
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 from parallel_params.comm.agree import agree_ok
 from parallel_params.errors import PlanError
@@ -15,6 +14,7 @@ from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.moves import Moves, check_moves, find_moves
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Policy
+from parallel_params.runtime.beginning import checked
 from parallel_params.runtime.build import assemble, load_state, make_arenas, settings_of
 from parallel_params.runtime.course import starts_of
 from parallel_params.runtime.edits import Edits
@@ -25,8 +25,6 @@ from parallel_params.runtime.opening import open_node, plan_for
 from parallel_params.runtime.runtime import Runtime
 from parallel_params.runtime.specs import check_disjoint, check_optimizers, make_specs
 from parallel_params.runtime.start import agree_on_optimizers, agree_on_plan
-
-_T = TypeVar("_T")
 
 
 class Replannable(ManagerFacts):
@@ -129,7 +127,8 @@ class Replannable(ManagerFacts):
             extra = () if optimizer is None else check_optimizers(optimizer)
             check_disjoint((*self._optimizers, *extra))
             self._edits.check_movers((*self._optimizers, *extra))
-            policy, mesh = _checked(policy, Policy), _checked(mesh, Mesh)
+            policy = checked(policy, Policy, "replan")
+            mesh = checked(mesh, Mesh, "replan")
         except Exception as raised:
             error = raised
         agree_ok(self.comm, error)
@@ -217,11 +216,3 @@ class Replannable(ManagerFacts):
         load_state(changed.arenas, extra)
         node.hand_over_weights()
         return moves, changed
-
-
-def _checked(value: object, kind: type[_T]) -> _T:
-    if not isinstance(value, kind):
-        raise TypeError(
-            f"replan takes a {kind.__name__} or None, not {type(value).__name__}"
-        )
-    return value

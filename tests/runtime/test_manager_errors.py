@@ -140,6 +140,13 @@ def one_rank_cases() -> dict[str, tuple[Callable[[], object], type[Exception], s
         "no net": (lambda: ParameterManager(3, adamw(net)), TypeError, "not int"),  # type: ignore[arg-type]
         "no optimizer": (lambda: ParameterManager(net, None), TypeError, "NoneType"),  # type: ignore[arg-type]
         "no parameter": (lambda: ParameterManager([3], adamw(net)), TypeError, "int"),  # type: ignore[list-item]
+        "no policy": (lambda: manager("fast"), TypeError, "a Policy or None, not str"),  # type: ignore[arg-type]
+        "no mesh": (
+            lambda: ParameterManager(net, adamw(net), mesh=2),  # type: ignore[arg-type]
+            TypeError,
+            "a Mesh or None, not int",
+        ),
+        "no gradients": (lambda: update(None), TypeError, "mapping"),  # type: ignore[arg-type]
         "one name": (lambda: ParameterManager(twice, adamw(net)), PlanError, "'w'"),
         "one name for two attributes": (
             lambda: ParameterManager(tied, rest),
