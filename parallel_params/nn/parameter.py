@@ -17,11 +17,13 @@ from parallel_params.nn.storage import Storage
 from parallel_params.tensor import initializer as init_laws
 from parallel_params.tensor.initializer import Init, LazyTensor
 from parallel_params.tensor.ops.apply import result
-from parallel_params.tensor.tape import Array
+from parallel_params.tensor.tape import Array, is_recording
 from parallel_params.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from parallel_params.tensor.signatures import Operand
 
 _PREFIX = re.compile(r"\w+[0-9a-zA-Z_.]*", re.ASCII)
 
@@ -128,6 +130,18 @@ class Parameter(Storage):
     __repr__ = __str__
 
     # ---- values
+
+    def __setitem__(self, index: object, value: "Operand") -> None:
+        """Write `value` to the elements at `index`; of managed ones as `set_data` does.
+
+        Collective: all ranks of the manager, if there is one, with the same values.
+        """
+        if self._write is None or is_recording():
+            super().__setitem__(index, value)
+            return
+        changed = Tensor.wrap(self.asnumpy().copy())
+        changed[index] = value
+        self.set_data(changed)
 
     def value(self) -> Tensor:
         """Return the values now, as a plain tensor of its own memory; on the tape."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from ranked import OnRanks, assert_on_all_ranks
-from small_nets import adamw, global_batch, loss_of, make_net, share_of
+from small_nets import CLASSES, INPUTS, adamw, global_batch, loss_of, make_net, share_of
 
-from parallel_params import optim
+from parallel_params import nn, optim
 from parallel_params.comm.local import solo
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import (
@@ -21,6 +21,7 @@ from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.policy import Level, Policy
+from parallel_params.tensor.dtype import DType, bfloat16, float32
 from parallel_params.tensor.initializer import initializer, lazy_init
 from parallel_params.tensor.laws import Zero
 from parallel_params.tensor.random import Stream
@@ -153,6 +154,35 @@ def test_values_of_one_rank_are_not_written(
         judge(comm, attempt, f"set_data of {weight.name!r}", odd)
         after = manager.weights_hash()
         assert_on_all_ranks(comm, after == before, "weights changed")
+
+    on_ranks(body)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("dtype", [float32, bfloat16])
+def test_elements_are_written_by_the_rule_of_owners(
+    on_ranks: OnRanks, dtype: DType
+) -> None:
+    def body(comm: Communicator) -> None:
+        net = nn.Dense(INPUTS, CLASSES)
+        net.weight = Parameter(Tensor(np.zeros(net.weight.shape), dtype))
+        policy = Policy(level=Level.STATE, shard_threshold_bytes=0, alignment=1)
+        optimizer = optim.SGD(net.trainable_params(), 0.0)
+        manager = ParameterManager(net, optimizer, policy=policy, comm=comm)
+        net.weight[1] = 7.0
+        # A step rounds weights of 16 bits from their masters, which have to know.
+        manager.update({})
+        is_there = bool((net.weight.asnumpy()[1].astype(float) == 7.0).all())
+        assert_on_all_ranks(comm, is_there, str(net.weight.asnumpy()))
+
+        def attempt() -> None:
+            net.weight[2] = float(comm.rank == comm.size - 1)
+
+        if comm.size > 1:
+            odd = f"rank {comm.size - 1}"
+            judge(comm, attempt, f"set_data of {net.weight.name!r}", odd)
+        is_there = not net.weight.asnumpy()[2].any()
+        assert_on_all_ranks(comm, comm.size == 1 or is_there, "written")
 
     on_ranks(body)
 
