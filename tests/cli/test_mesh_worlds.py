@@ -1,6 +1,7 @@
 """The jobs on a mesh in a real world of four: started, trained, reported, looked at.
 
-Shortened, not cut otherwise: the mesh, the level and what is cut are the jobs' own.
+Shortened, not cut otherwise: the mesh, the level and what is cut are the jobs' own. The
+words are few, so that the last look at them takes no time.
 """
 
 import json
@@ -20,7 +21,12 @@ SHORT = (
     "log.every=1",
     "optim.schedule.warmup=1",
 )
-SMALL_GPT = ("model.layers=1", "model.width=16", "data.context=16")
+WORDS = (
+    "data={name='tokens', path='w', dtype='uint8', vocabulary=16, context=8, batch=16}"
+)
+SMALL_GPT = ("model.layers=1", "model.width=16", WORDS)
+# Four processes on a machine of few cores that others use as well.
+TIMEOUT_S = 180.0
 JOBS = {
     "gpt-mesh": (SMALL_GPT, {"data": 2, "model": 2}),
     "gpt-experts": (("model.hidden=8", *SMALL_GPT), {"data": 2, "expert": 2}),
@@ -32,9 +38,13 @@ JOBS = {
 def test_a_job_on_a_mesh_trains_in_a_world_of_four(name: str, tmp_path: Path) -> None:
     overrides, axes = JOBS[name]
     folder = tmp_path / "run"
+    (tmp_path / "w").write_bytes(bytes(i * i % 16 for i in range(700)))
+    overrides = tuple(
+        each.replace("path='w'", f"path='{tmp_path / 'w'}'") for each in overrides
+    )
     words = ["train", name, *SHORT, *overrides, f"run.folder={folder}", "--json"]
 
-    world = run_in_world(4, ["-m", "parallel_params", *words])
+    world = run_in_world(4, ["-m", "parallel_params", *words], timeout_s=TIMEOUT_S)
 
     assert world.returncode == 0, world.stderr
     result = json.loads(world.stdout)
@@ -48,16 +58,3 @@ def test_a_job_on_a_mesh_trains_in_a_world_of_four(name: str, tmp_path: Path) ->
     assert looks[-1] == pytest.approx(result["test_score"])
     assert (folder / "report.html").stat().st_size > 1000
     assert (folder / "model.safetensors").stat().st_size > 1000
-
-
-def test_the_head_of_the_classifier_fits_four_ranks_and_not_one(tmp_path: Path) -> None:
-    words = ["train", "classes", f"run.folder={tmp_path / 'run'}"]
-
-    world = run_in_world(1, ["-m", "parallel_params", *words])
-
-    assert world.returncode == 2
-    assert (
-        "rank 0 would hold 97.7 MiB, but policy.memory_limit_bytes = " in world.stderr
-    )
-    assert "Use 4 ranks as Mesh(classes=4) (24.5 MiB a rank)" in world.stderr
-    assert not (tmp_path / "run").exists()

@@ -348,7 +348,11 @@ def test_a_model_without_a_cut_is_refused_on_a_model_axis() -> None:
 
 def test_a_head_that_fits_no_rank_alone_is_refused_with_the_numbers() -> None:
     job = load_job(CONFIGS / "classes.toml")
-    with pytest.raises(PlanError, match=r"rank 0 would hold 97.7 MiB, but .*32.0 MiB"):
+    refusal = (
+        r"rank 0 would hold 97.7 MiB, but .*32.0 MiB.* "
+        r"Use 4 ranks as Mesh\(classes=4\) \(24.5 MiB a rank\)"
+    )
+    with pytest.raises(PlanError, match=refusal):
         job_plan(job, 1)
     assert job_plan(job, 4).bytes_per_rank(0).total < 32 << 20
 
