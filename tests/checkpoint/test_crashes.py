@@ -45,7 +45,9 @@ def recording(
     contents: dict[int, Mapping[str, bytes]] = {}
 
     def body(comm: Communicator) -> None:
-        parameter = Parameter(Tensor(np.arange(6, dtype=np.float32)), name="w")
+        # Cut inside of a row, so that ranks hand over elements.
+        values = np.arange(6, dtype=np.float32).reshape(3, 2)
+        parameter = Parameter(Tensor(values), name="w")
         manager = ParameterManager(
             [parameter],
             optim.Momentum([parameter], 0.1, 0.9),
@@ -60,9 +62,9 @@ def recording(
             files=files,
         )
         for step in (1, 2, 3):
-            manager.update({"w": np.ones(6)})
+            manager.update({"w": np.ones((3, 2))})
             saved = keeper.save(manager)
-            manager.update({"w": np.ones(6)})  # must not be seen in what is saved
+            manager.update({"w": np.ones((3, 2))})  # must not be seen in what is saved
             keeper.finish(comm)
             if comm.rank == 0:
                 contents[step] = tensors_in(saved.path)
