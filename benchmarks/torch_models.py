@@ -91,7 +91,8 @@ def build(model: Model) -> nn.Module:
 def layers_of(net: nn.Module) -> list[nn.Module]:
     """Return what FSDP shards one by one: blocks of a GPT, else layers with weights."""
     if isinstance(net, Gpt):
-        return [net.words, net.places, *net.blocks, net.head]
+        # The places are read as a weight, so they stay with the whole.
+        return [net.words, *net.blocks, net.head]
     return [
         layer for layer in net.children() if isinstance(layer, nn.Linear | nn.Conv2d)
     ]
