@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import parallel_params as pp
 from benchmarks.measure import blas_variables, environment
-from benchmarks.models import MODELS, product_flops
+from benchmarks.models import MODELS, model_of, product_flops
 from benchmarks.ours import Ours
 from benchmarks.rank_steps import fastest_gflops
 from parallel_params.optim.rules.adam import AdamWRule
@@ -135,7 +135,7 @@ class Profile:
 
 def profile(model: str, *, kernels: str, num_steps: int) -> Profile:
     """Take steps on one rank, bare and with clocks."""
-    batch = MODELS[model].batch
+    batch = model_of(model).batch
     ours = Ours(model=model, batch_sizes=[batch], policy={"level": 0}, kernels=kernels)
     ours.keep_memory()
     ours.build()
