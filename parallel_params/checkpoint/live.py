@@ -122,23 +122,28 @@ def spread(
     bucket, buffer = arena.bucket, arena.node_reduced.view(np.uint8)
     index = plan.mesh.slice_index(rank, bucket.axes)
     for slot, values in (("", arena.weight), *arena.state.items()):
+        # In bytes: the buffer may be smaller than one element of a state.
+        item, data = values.itemsize, values.view(np.uint8)
         loaded = [
-            extent.interval
+            _in_bytes(extent.interval, item)
             for extent in bucket.extents
             if Key(extent.name, slot, index) in filled
         ]
-        most = buffer.size // values.itemsize
-        for first in range(0, bucket.numel, max(1, most)) if loaded else ():
-            here = Interval(first, min(first + most, bucket.numel))
-            room = buffer[: here.numel * values.itemsize].view(values.dtype)
+        most = max(1, buffer.size)
+        for first in range(0, data.size, most) if loaded else ():
+            here = Interval(first, min(first + most, data.size))
             wanted = [here.intersect(interval) for interval in loaded]
-            for share in arena.role.lane:
+            for share in (_in_bytes(lane, item) for lane in arena.role.lane):
                 for part in (each.intersect(share) for each in wanted):
-                    room[part.shift(-first).as_slice()] = values[part.as_slice()]
+                    buffer[part.shift(-first).as_slice()] = data[part.as_slice()]
             node.hand_over_gradients()
             for part in wanted:
-                values[part.as_slice()] = room[part.shift(-first).as_slice()]
+                data[part.as_slice()] = buffer[part.shift(-first).as_slice()]
             node.hand_over_gradients()
+
+
+def _in_bytes(interval: Interval, item_bytes: int) -> Interval:
+    return Interval(interval.start * item_bytes, interval.stop * item_bytes)
 
 
 def _weights_to_fill(arena: Arena) -> Sequence[Interval]:

@@ -5,20 +5,24 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from odd_nets import OPTIMIZERS, policy_of
 from ranked import OnRanks, assert_on_all_ranks
 from saved_states import GRAINS, NUM_STEPS, make_manager, take_steps, tensors_in
 from small_nets import adamw, make_net
 
-from parallel_params import nn
+from parallel_params import nn, optim
 from parallel_params.checkpoint.live import parts_held
 from parallel_params.checkpoint.manifest import Layout
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
+from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Transport
+from parallel_params.tensor.dtype import float16
+from parallel_params.tensor.tensor import Tensor
 
 # Ranks, level, ranks per node; all of them under one optimizer.
 WORLDS = [
@@ -179,6 +183,30 @@ def test_ranks_of_a_node_read_what_all_of_them_have_once_together(
     assert read[0] + read[1] == read[2] + read[3] == alone
     if level == 0:
         assert all(has == has_alone for _, has in found)
+
+
+def test_a_state_wider_than_its_whole_bucket_reaches_every_rank(
+    tmp_path: Path,
+) -> None:
+    """A float16 scalar has two bytes, and its average and its master four each."""
+
+    def body(comm: Communicator, level: int) -> tuple[list[bytes], ...]:
+        gain = Parameter(Tensor(0.3, float16), name="gain")
+        policy = policy_of(level, grains=4)
+        optimizer = optim.SGD([gain], 0.1, momentum=0.9)
+        manager = ParameterManager([gain], optimizer, policy=policy, comm=comm)
+        if comm.size == 1:
+            manager.update({"gain": np.float16(0.7)})
+            manager.save(tmp_path / "saved")
+        manager.load(tmp_path / "saved")
+        parts = [*parts_held(manager.plan, comm.rank, manager._open.arenas)]
+        has = [part.values.tobytes() for part in parts]
+        manager.update({"gain": np.float16(0.2)})
+        return has, [part.values.tobytes() for part in parts]
+
+    alone = run_threads(1, partial(body, level=0))[0]
+    assert all(len(has) == 3 for has in alone)
+    assert run_threads(4, partial(body, level=0)) == [alone] * 4
 
 
 def test_policy_of_saves_is_not_one_of_loads(tmp_path: Path) -> None:
