@@ -81,7 +81,15 @@ class ShardsWriter:
     def begin(
         self, files: Files, folder: Path, received: Iterable[Iterable[LivePart]]
     ) -> None:
-        """Make the file with its head, and write what others own of it."""
+        """Make the file with its head, and write what others own of it.
+
+        A rank that writes nothing has none, as in PyTorch, whose
+        `consolidate_safetensors_files` refuses one without tensors.
+        """
+        if not self._places:
+            for _ in received:  # it may still have to give
+                pass
+            return
         descriptor = files.create(folder / self._name)
         try:
             files.write(descriptor, memoryview(self._header), 0)
@@ -96,6 +104,8 @@ class ShardsWriter:
 
     def write(self, files: Files, folder: Path, parts: Iterable[LivePart]) -> Written:
         """Write this rank's own values, and push the whole file and its name."""
+        if not self._places:
+            return Written()
         descriptor = files.open(folder / self._name)
         try:
             self._write(files, descriptor, parts)

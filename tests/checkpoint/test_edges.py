@@ -223,3 +223,30 @@ def test_a_rank_whose_disk_is_full_keeps_nobody_waiting(
 
     run_threads(3, body)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_makes_one_file_though_a_rank_has_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    made = pytest.importorskip(
+        "torch.distributed.checkpoint._consolidate_hf_safetensors"
+    )
+    load_file = pytest.importorskip("safetensors.numpy").load_file
+
+    def body(comm: Communicator) -> None:
+        # Cuts inside of the one row: two of four ranks have an element.
+        own = Parameter(Tensor(np.ones((1, 2), np.float32)), name="w")
+        policy = Policy(level=Level(2), shard_threshold_bytes=0, alignment=1)
+        mover = optim.SGD([own], 0.1)
+        manager = ParameterManager([own], mover, comm=comm, policy=policy)
+        manager.save(tmp_path / "shards", layout="shards")
+
+    run_threads(4, body)
+    assert len(list((tmp_path / "shards").glob("shard-*"))) == 2
+    (tmp_path / "out").mkdir()
+    made.consolidate_safetensors_files(
+        input_dir=str(tmp_path / "shards"),
+        output_dir=str(tmp_path / "out"),
+        fqn_to_index_mapping={"w": 1},
+    )
+    (file,) = (tmp_path / "out").glob("*.safetensors")
+    assert load_file(file)["w"].tolist() == [[1.0, 1.0]]
