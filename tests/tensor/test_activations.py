@@ -8,7 +8,7 @@ from grads import gradients_of
 from operands import draw
 
 from parallel_params import ops
-from parallel_params.tensor import Tensor
+from parallel_params.tensor import Tensor, value_and_grad
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": ops.relu,
@@ -112,3 +112,10 @@ def test_equal_elements_share_the_gradient_of_an_extreme() -> None:
     assert gradients_of(ops.relu, Tensor([0.0, -0.0]))[0].tolist() == [0.0, 0.0]
     clipped = gradients_of(lambda x: x.clip(1.0, 2.0), x)[0]
     assert clipped.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_the_slope_of_elu_at_zero_is_that_from_the_left() -> None:
+    zeros = Tensor(np.zeros(2))
+    _, slope = value_and_grad(lambda x: ops.elu(x, 0.5).sum(), 0)(zeros)
+    assert isinstance(slope, Tensor)
+    assert slope.tolist() == [0.5, 0.5]

@@ -9,7 +9,7 @@ import numpy as np
 
 from parallel_params.tensor.ops.activation import softplus, tanh
 from parallel_params.tensor.ops.apply import Operand, cast
-from parallel_params.tensor.ops.arithmetic import clip_by_value, minimum
+from parallel_params.tensor.ops.arithmetic import clip_by_value
 from parallel_params.tensor.ops.compare import where
 from parallel_params.tensor.ops.elementwise import as_float, exp
 from parallel_params.tensor.tensor import Tensor
@@ -40,8 +40,9 @@ def elu(input: Operand, alpha: float = 1.0) -> Tensor:
     """
 
     def of(x: Tensor) -> Tensor:
-        # Of the smaller of x and 0, since where x is large the unused branch overflows.
-        return where(x > 0, x, (exp(minimum(x, 0.0)) - 1.0) * alpha)
+        # Not of a large x: the unused branch would overflow. At 0 all of it: `minimum`
+        # would halve the slope.
+        return where(x > 0, x, (exp(where(x > 0, 0.0, x)) - 1.0) * alpha)
 
     return _wide(input, "elu", of)
 
