@@ -115,13 +115,17 @@ def test_the_cable_carries_what_the_plan_announces(
 
 
 @pytest.mark.slow  # as above
-@pytest.mark.parametrize("level", range(4))
-def test_an_axis_across_the_hosts_is_heard_on_the_cable(
-    outcomes: Outcomes, level: int
+def test_the_cable_carries_what_cells_send_along_an_axis_across_the_hosts(
+    outcomes: Outcomes,
 ) -> None:
-    found = outcomes["model, data", level]
+    """In all a third of a MB: one packet sent again would show, so the best counts."""
+    ratios = []
+    for level in range(4):
+        found = outcomes["model, data", level]
+        announced = found.announced + PER_HOST * found.along_axis
+        ratios.append(found.carried / announced)
 
-    assert found.carried >= found.announced + PER_HOST * found.along_axis
+    assert 1 <= min(ratios) <= 1 + OVERHEAD
 
 
 @pytest.mark.slow  # as above
