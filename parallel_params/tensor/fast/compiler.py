@@ -1,8 +1,9 @@
 """The one door to Numba: how loops are compiled, cached, and prepared for float32.
 
-Compiled loops are plain Python over arrays. No operation is contracted or reordered, so
-a loop gives the same bits as its source read literally, in vector registers and in the
-remainder alike; `tests/tensor/test_fast_kernels.py` cuts arrays everywhere to see.
+Compiled loops are plain Python over arrays. No operation is reordered, nor contracted
+but where `fused` says so: a loop gives the same bits as its source read literally, in
+vector registers and in the remainder alike; `tests/tensor/test_fast_kernels.py` cuts
+arrays everywhere to see.
 
 Numba keeps what it has compiled beside the module (`__pycache__`), where that cannot be
 written in the user's cache folder, and where `NUMBA_CACHE_DIR` says if it is set. If
@@ -94,6 +95,20 @@ def by_type(
 
     extending.overload(function)(choose)
     return function
+
+
+def _fused(_: object, x: Any, y: Any, z: Any) -> tuple[Any, Callable[..., Any]]:
+    def emit(_: object, builder: Any, __: object, values: Any) -> Any:
+        return builder.fma(*values)
+
+    return x(x, y, z), emit
+
+
+# x * y + z, rounded once, of numbers of one type: the same bits everywhere, but slow on
+# a processor without an instruction for it.
+fused = cast(
+    "Callable[[Element, Element, Element], Element]", extending.intrinsic(_fused)
+)
 
 
 def prepare() -> tuple[int, int]:

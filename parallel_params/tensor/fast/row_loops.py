@@ -1,58 +1,14 @@
 """The compiled loops that need exponentials, or sums over rows.
 
 Sums over a row run in eight lanes that are added up in one fixed tree, so they have the
-same bits whatever vector registers the processor has. `exp` is a polynomial, where
-Numba would call the C library for every element. It is off by less than one unit in
-the last place, 0 where the result would be subnormal, infinite near the largest number.
+same bits whatever vector registers the processor has.
 """
 
 import numpy as np
 
-from parallel_params.tensor.fast.compiler import Element, by_type, compiled, inlined
+from parallel_params.tensor.fast.compiler import Element, compiled, inlined
+from parallel_params.tensor.fast.exponential import exp
 from parallel_params.tensor.tape import Array
-
-
-def _exp32(x: Element) -> Element:
-    """Cephes' polynomial for 2^n e^r, |r| <= log(2) / 2.
-
-    What is added before n is rounded leaves n + 127 in the last bits, which is the
-    exponent of 2^n.
-
-    Source: Moshier, Cephes Mathematical Library (1989), single/expf.c.
-    """
-    low, high = np.float32(-87.3365), np.float32(89)
-    y = low if x < low else (high if x > high else x)
-    shifted = y * np.float32(1.44269504) + np.float32(12582912 + 127)
-    n = shifted - np.float32(12582912 + 127)
-    r = y - n * np.float32(0.693359375) - n * np.float32(-2.12194440e-4)
-    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
-    p = (p * r + np.float32(8.3334519073e-3)) * r + np.float32(4.1665795894e-2)
-    p = (p * r + np.float32(1.6666665459e-1)) * r + np.float32(5.0000001201e-1)
-    p = p * r * r + r + np.float32(1)
-    bits = np.float32(shifted).view(np.int32) << np.int32(23)
-    p = p * np.int32(bits).view(np.float32)
-    return np.float32(0) if x < low else p
-
-
-def _exp64(x: Element) -> Element:
-    """The series of e^r to the thirteenth power, |r| <= log(2) / 2, times 2^n."""
-    low, high = -708.396, 710.0
-    y = low if x < low else (high if x > high else x)
-    shifted = y * 1.4426950408889634 + (6755399441055744.0 + 1023.0)
-    n = shifted - (6755399441055744.0 + 1023.0)
-    r = y - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
-    p = 1.0 / 6227020800.0
-    p = (p * r + 1.0 / 479001600.0) * r + 1.0 / 39916800.0
-    p = (p * r + 1.0 / 3628800.0) * r + 1.0 / 362880.0
-    p = (p * r + 1.0 / 40320.0) * r + 1.0 / 5040.0
-    p = (p * r + 1.0 / 720.0) * r + 1.0 / 120.0
-    p = (p * r + 1.0 / 24.0) * r + 1.0 / 6.0
-    p = (p * r + 0.5) * r * r + r + 1.0
-    p = p * np.int64(np.float64(shifted).view(np.int64) << 52).view(np.float64)
-    return 0.0 if x < low else p
-
-
-_exp = by_type(_exp32, _exp64)
 
 
 @inlined
@@ -122,13 +78,13 @@ def bias_gelu(
         if not has_slope:
             for j in range(row.size):
                 y = row[j] + bias[j]
-                row[j] = y * (one / (one + _exp(-((y * y * cubic + a) * y))))
+                row[j] = y * (one / (one + exp(-((y * y * cubic + a) * y))))
             continue
         derivative = slope[i]
         for j in range(row.size):
             y = row[j] + bias[j]
             square = y * y * cubic
-            share = one / (one + _exp(-((square + a) * y)))  # (1 + tanh(u)) / 2
+            share = one / (one + exp(-((square + a) * y)))  # (1 + tanh(u)) / 2
             steep = (square + square + square + a) * y
             derivative[j] = steep * share * (one - share) + share
             row[j] = y * share
@@ -142,7 +98,7 @@ def softmax(x: Array, out: Array) -> None:
         row, e = x[i], out[i]
         top = _largest(row)
         for j in range(row.size):
-            e[j] = _exp(row[j] - top)
+            e[j] = exp(row[j] - top)
         factor = one / _sum(e)
         for j in range(row.size):
             e[j] = e[j] * factor
@@ -155,7 +111,7 @@ def log_softmax(x: Array, out: Array) -> None:
         row, e = x[i], out[i]
         top = _largest(row)
         for j in range(row.size):
-            e[j] = _exp(row[j] - top)
+            e[j] = exp(row[j] - top)
         least = top + np.log(_sum(e))
         for j in range(row.size):
             e[j] = row[j] - least
@@ -180,7 +136,7 @@ def cross_entropy(
         row, e, label = x[i], grad[i], labels[i]
         top = _largest(row)
         for j in range(row.size):
-            e[j] = _exp(row[j] - top)
+            e[j] = exp(row[j] - top)
         total = _sum(e)
         losses[i] = top - row[label] + np.log(total)
         factor = scale / total
@@ -270,7 +226,7 @@ def probabilities(e: Array, scale: float, num_seen: int, log: Array) -> None:
             log[i] = zero
             continue
         for j in range(row.size):
-            row[j] = _exp(row[j] * scale - top)
+            row[j] = exp(row[j] * scale - top)
         total = _sum(row)
         log[i] = top + np.log(total)
         factor = one / total
@@ -289,7 +245,7 @@ def slopes(
         stop = min(num_seen + i, p.shape[1])
         row, slope = p[i, :stop], d[i, :stop]
         for j in range(stop):
-            row[j] = _exp(row[j] * scale - log)
+            row[j] = exp(row[j] * scale - log)
         for j in range(stop):
             slope[j] = (slope[j] - shift) * row[j] * scale
         p[i, stop:] = zero
