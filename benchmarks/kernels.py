@@ -214,12 +214,12 @@ def _pools() -> list[Case]:
 
 
 def _tiles() -> list[Case]:
-    """The second of two tiles of a head under a causal mask, there and back."""
-    tile, slopes = _normal(64, LENGTH), _normal(64, LENGTH)
-    scale, log = np.array(0.125, np.float32), np.empty(64, np.float32)
+    """The second of two tiles of four heads under a causal mask, there and back."""
+    tile, slopes = _normal(HEADS, 64, LENGTH), _normal(HEADS, 64, LENGTH)
+    scale, log = np.array(0.125, np.float32), np.empty((HEADS, 64), np.float32)
     future = np.triu(np.full((64, 64), -np.inf, np.float32), 1)
-    seen = np.tril(tile, LENGTH - 64)
-    p, d, logs, shift = tile.copy(), slopes.copy(), _normal(64) + 10, _normal(64)
+    seen = np.tril(np.abs(tile), LENGTH - 64)
+    p, d, logs = tile.copy(), slopes.copy(), _normal(HEADS, 64) + 10
 
     def forward() -> None:
         np.copyto(p, tile)
@@ -228,13 +228,13 @@ def _tiles() -> list[Case]:
     def backward() -> None:
         np.copyto(p, tile)
         np.copyto(d, slopes)
-        attention_tiles.slopes(p, d, logs, shift, scale, future)
+        attention_tiles.slopes(p, d, logs, scale, future)
 
     def kept() -> None:
         np.copyto(d, slopes)
-        attention_tiles.kept_slopes(seen, d, shift, scale, future)
+        attention_tiles.kept_slopes(seen, d, scale, future)
 
-    size = f"64x{LENGTH}"
+    size = f"{HEADS}x64x{LENGTH}"
     return [
         Case(name="attention, a tile", size=size, run=forward, results=(p, log)),
         Case(name="attention, a tile back", size=size, run=backward, results=(p, d)),

@@ -1,9 +1,9 @@
-"""Attention head by head, in tiles of queries whose scores stay in the L2 cache.
+"""Attention in tiles of queries whose scores stay in the L2 cache, some heads at once.
 
-Where one tile is a whole head, its probabilities are kept for the sweep. Else forward
-leaves the logarithm of every row's sum, and the sweep makes them again from that with
-one product, one subtraction and one exp. Where the mask is causal, a tile looks only at
-the keys its last query may see.
+Where all scores of a head fit there, its probabilities are kept for the sweep. Else
+forward leaves the logarithm of every row's sum, and the sweep makes them again from
+that with one product, one subtraction and one exp. Where the mask is causal, a tile
+looks only at the keys its last query may see.
 
 All arrays are of one floating-point type; the last dims have unit stride, the others
 any. Results never share memory with inputs.
@@ -37,9 +37,9 @@ def attention(heads: Heads, scheme: Scheme, out: Array) -> Array:
         out: [batch, heads, queries, width of values].
 
     Returns:
-        What the sweep needs: [batch, heads, queries, keys] all probabilities, if a head
-        is one tile and nothing is dropped; else [batch, heads, queries] the logarithms
-        of the sums of the rows.
+        What the sweep needs: all probabilities of all tiles, one after the other, where
+        a head is small and nothing is dropped; else [batch, heads, queries] the
+        logarithms of the sums of the rows.
     """
     tiles = Tiles(heads[0], heads[1], scheme)
     saved = _attend(heads, tiles, out)
@@ -55,32 +55,33 @@ def _attend(
     heads: Heads, tiles: Tiles, out: Array, multiply: Product = product
 ) -> Array:
     _, k, v = heads
-    share = out.shape[1] // max(1, k.shape[1])
-    logs = np.empty(out.shape[:3], out.dtype)
-    kept = tiles.kept()
-    for b, h in np.ndindex(out.shape[:2]):
-        keys, values = k[b, h // share], v[b, h // share]
-        for rows, stop in tiles.places:
-            p = tiles.room(0, rows, stop) if kept is None else kept[b, h]
-            tiles.probabilities(b, h, rows, keys[:stop], logs[b, h, rows], p)
-            if tiles.keeps is not None:
-                np.multiply(p, tiles.keeps(b, h, rows)[:, :stop], p)
-                np.divide(p, tiles.keep_prob, p)
-            multiply(p, values[:stop], out[b, h, rows], rows.start)
-    return logs if kept is None else kept
+    saved = tiles.memory_to_save()
+    for b, own, shared in tiles.stacks:
+        keys, values = k[b, shared], v[b, shared]
+        num = own.stop - own.start
+        for tile, (rows, stop) in enumerate(tiles.places):
+            p = tiles.room(0, num, rows, stop)
+            if tiles.are_kept:
+                p = tiles.kept(saved, b, own, tile)
+            log = np.empty(p.shape[:2], p.dtype)
+            tiles.probabilities(b, own, rows, keys[:, :stop], log, p)
+            if not tiles.are_kept:
+                saved[b, own, rows] = log
+            tiles.drop(p, tiles.keep(b, own, tile))
+            multiply(p, values[:, :stop], out[b, own, rows], rows.start)
+    return saved
 
 
 def attention_grads(
-    g: Array, heads: Heads, scheme: Scheme, out: Array, saved: Array, grads: Heads
+    g: Array, heads: Heads, scheme: Scheme, saved: Array, grads: Heads
 ) -> None:
     """Write the gradients of `attention`.
 
     Args:
-        g: [batch, heads, queries, width of values] gradient of `out`.
-        heads: as forward had it, like
+        g: [batch, heads, queries, width of values] gradient of its result.
+        heads: as forward had it.
         scheme: which must keep the same probabilities.
-        out: as forward left it, like
-        saved: which must both be untouched.
+        saved: as forward left it, untouched.
         grads: shaped like `heads`, receives their gradients.
     """
     (q, k, v), (dq, dk, dv) = heads, grads
@@ -89,43 +90,53 @@ def attention_grads(
     if not q.shape[1] * q.shape[2]:
         dk.fill(0)
         dv.fill(0)
-    shifts = np.vecdot(g, out, out=np.empty(q.shape[:3], q.dtype))  # C order
-    for b, h in np.ndindex(q.shape[:2]):
-        group = h // share
-        is_first = h % share == 0
-        for rows, stop in reversed(tiles.places):
-            keys, values = k[b, group, :stop], v[b, group, :stop]
-            grad, shift = g[b, h, rows], shifts[b, h, rows]
-            future = tiles.future(rows, stop)
-            d = np.matmul(grad, values.T, out=tiles.room(1, rows, stop))
+    for b, own, shared in tiles.stacks:
+        num = own.stop - own.start
+        is_first = own.start % share == 0
+        for tile in reversed(range(len(tiles.places))):
+            rows, stop = tiles.places[tile]
+            keys, values = k[b, shared, :stop], v[b, shared, :stop]
+            grad, future = g[b, own, rows], tiles.future(rows, stop)
+            d = tiles.room(1, num, rows, stop)
+            np.matmul(grad, values.swapaxes(1, 2), out=d)
             keep = None
-            if saved.ndim == 4:
-                p = saved[b, h]
-                kept_slopes(p, d, shift, tiles.scale, future)
+            if tiles.are_kept:
+                p = tiles.kept(saved, b, own, tile)
+                kept_slopes(p, d, tiles.scale, future)
             else:
-                if scheme.keeps is not None:
-                    keep = scheme.keeps(b, h, rows)[:, :stop]
-                    np.multiply(d, keep, d)
-                    np.divide(d, tiles.keep_prob, d)
-                p = tiles.room(0, rows, stop)
-                scale = tiles.scores(b, h, rows, keys, p)
-                slopes(p, d, saved[b, h, rows], shift, scale, future)
+                keep = tiles.keep(b, own, tile)
+                tiles.drop(d, keep)
+                p = tiles.room(0, num, rows, stop)
+                scale = tiles.scores(b, own, rows, keys, p)
+                log = np.ascontiguousarray(saved[b, own, rows])
+                slopes(p, d, log, scale, future)
                 if scale is not tiles.scale:
                     np.multiply(d, tiles.scale, d)
-            _add_product(d, q[b, h, rows], dk[b, group], is_first)
-            np.matmul(d, keys, out=dq[b, h, rows])
-            if keep is not None:
-                np.multiply(p, keep, p)
-                np.divide(p, tiles.keep_prob, p)
-            _add_product(p, grad, dv[b, group], is_first)
+            _add_product(d, q[b, own, rows], dk[b, shared], is_first)
+            np.matmul(d, keys, out=dq[b, own, rows])
+            tiles.drop(p, keep)
+            _add_product(p, grad, dv[b, shared], is_first)
             is_first = False
 
 
 def _add_product(left: Array, right: Array, total: Array, is_first: bool) -> None:
-    """Add left^T right to the first rows of `total`; the first time, set all of it."""
-    stop = left.shape[1]
+    """Add left^T right to the first rows of `total`; the first time, set all of it.
+
+    Args:
+        left: [heads, queries, some keys].
+        right: [heads, queries, width].
+        total: [heads, keys, width], or [1, keys, width] for the sum over heads.
+        is_first: whether nothing has been added yet.
+    """
+    if len(total) < len(left):
+        for i in range(len(left)):
+            one = slice(i, i + 1)
+            _add_product(left[one], right[one], total, is_first and i == 0)
+        return
+    stop = left.shape[2]
+    turned = left.swapaxes(1, 2)
     if is_first:
-        np.matmul(left.T, right, out=total[:stop])
-        total[stop:] = 0
+        np.matmul(turned, right, out=total[:, :stop])
+        total[:, stop:] = 0
     else:
-        np.add(total[:stop], np.matmul(left.T, right), total[:stop])
+        np.add(total[:, :stop], np.matmul(turned, right), total[:, :stop])

@@ -25,14 +25,15 @@ def seen_product(p: Array, values: Array, out: Array, first: int) -> None:
     Queries that see none that is not finite get the bits of the plain product.
 
     Args:
-        p: [queries, keys] probabilities.
-        values: [keys, width].
-        out: [queries, width].
+        p: [heads, queries, keys] probabilities.
+        values: [heads, keys, width], or [1, keys, width] for all.
+        out: [heads, queries, width].
         first: the last key that the first query sees; each further query sees one more.
     """
     finite = np.where(np.isfinite(values), values, 0)
     np.matmul(p, finite, out=out)
     odd = values - finite  # 0 where finite
-    for key in np.flatnonzero(odd.any(1)):
+    for head, key in np.argwhere(odd.any(2)):
+        heads = head if len(odd) > 1 else slice(None)
         seeing = slice(max(0, key - first), None)
-        out[seeing] += p[seeing, key, None] * odd[key]
+        out[heads, seeing] += p[heads, seeing, key, None] * odd[head, key]

@@ -99,14 +99,3 @@ def to_rows(g: Array, choice: Array, dx: Array) -> None:
             part = grad[j] * kind(which[j])
             second[j] = part
             first[j] = grad[j] - part
-
-
-@compiled("void(T[:, ::1], T[:, ::1], T[::1], T, int64)")
-def kept_slopes(p: Array, d: Array, shifts: Array, scale: float, num_seen: int) -> None:
-    """Take (d - shift) * p * scale in place, for row i of its first num_seen + i."""
-    for i in range(p.shape[0]):
-        shift, stop = shifts[i], min(num_seen + i, p.shape[1])
-        row, slope = p[i, :stop], d[i, :stop]
-        for j in range(stop):
-            slope[j] = (slope[j] - shift) * row[j] * scale
-        d[i, stop:] = d.dtype.type(0)

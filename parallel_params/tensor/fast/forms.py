@@ -166,36 +166,36 @@ def probabilities(e: Array, scale: Array, future: Array | None, log: Array) -> b
     """Take the softmax of a tile of attention."""
     if not e.size or not fits((e, log)):
         return attention_tiles.probabilities.numpy(e, scale, future, log)
-    row_loops.probabilities(e, e.dtype.type(scale), _num_seen(e, future), log)
+    row_loops.probabilities(
+        _rows(e), e.dtype.type(scale), *_sight(e, future), log.reshape(-1)
+    )
     return True
 
 
-def slopes(
-    p: Array, d: Array, log: Array, shift: Array, scale: Array, future: Array | None
-) -> None:
+def slopes(p: Array, d: Array, log: Array, scale: Array, future: Array | None) -> None:
     """Make probabilities again, and the gradients of scores."""
-    if p.size and fits((p, d, log, shift)):
-        factor, num_seen = p.dtype.type(scale), _num_seen(p, future)
-        row_loops.slopes(p, d, log, shift, factor, num_seen)
+    if p.size and fits((p, d, log)):
+        factor, sight = p.dtype.type(scale), _sight(p, future)
+        row_loops.slopes(_rows(p), _rows(d), log.reshape(-1), factor, *sight)
     else:
-        attention_tiles.slopes.numpy(p, d, log, shift, scale, future)
+        attention_tiles.slopes.numpy(p, d, log, scale, future)
 
 
-def kept_slopes(
-    p: Array, d: Array, shift: Array, scale: Array, future: Array | None
-) -> None:
+def kept_slopes(p: Array, d: Array, scale: Array, future: Array | None) -> None:
     """Take the gradients of scores from probabilities that were kept."""
-    if p.size and fits((p, d, shift)):
-        factor, num_seen = p.dtype.type(scale), _num_seen(p, future)
-        element_loops.kept_slopes(p, d, shift, factor, num_seen)
+    if p.size and fits((p, d)):
+        factor, sight = p.dtype.type(scale), _sight(p, future)
+        row_loops.kept_slopes(_rows(p), _rows(d), factor, *sight)
     else:
-        attention_tiles.kept_slopes.numpy(p, d, shift, scale, future)
+        attention_tiles.kept_slopes.numpy(p, d, scale, future)
 
 
-def _num_seen(scores: Array, future: Array | None) -> int:
-    """Return how many keys the first row sees; every other sees one more."""
-    num_keys: int = scores.shape[1]
-    return num_keys if future is None else num_keys - future.shape[1] + 1
+def _sight(scores: Array, future: Array | None) -> tuple[int, int]:
+    """Return how many keys a first row sees, and how many rows see one more each."""
+    _, num_rows, num_keys = scores.shape
+    if future is None:
+        return num_keys, 1
+    return num_keys - future.shape[1] + 1, num_rows
 
 
 def _takes_pairs(window: Window) -> bool:

@@ -213,40 +213,63 @@ def norm_grads(
             into[j] = (product[j] - normal[j] * tilt - shift) * factor
 
 
-@compiled("void(T[:, ::1], T, int64, T[::1])")
-def probabilities(e: Array, scale: float, num_seen: int, log: Array) -> None:
-    """Take the softmax of e * scale, for row i of its first num_seen + i numbers."""
+@inlined
+def _whole_vectors(num: int, length: int) -> int:
+    """Return the number of elements of `length` that vectors take to see `num`."""
+    return min(num + -num % 32, length)
+
+
+@compiled("void(T[:, ::1], T, int64, int64, T[::1])")
+def probabilities(
+    e: Array, scale: float, num_seen: int, num_rows: int, log: Array
+) -> None:
+    """Take the softmax of e * scale, in row i of num_rows of num_seen + i numbers."""
     zero, one = e.dtype.type(0), e.dtype.type(1)
     for i in range(e.shape[0]):
-        row = e[i, : min(num_seen + i, e.shape[1])]
-        e[i, row.size :] = zero
-        top = _largest(row) * scale
+        row = e[i]
+        stop = min(num_seen + i % num_rows, row.size)
+        top = _largest(row[:stop]) * scale
         if top == -np.inf:
             row[:] = zero
             log[i] = zero
             continue
-        for j in range(row.size):
-            row[j] = exp(row[j] * scale - top)
-        total = _sum(row)
+        wide = row[: _whole_vectors(stop, row.size)]
+        for j in range(wide.size):
+            wide[j] = exp(wide[j] * scale - top)
+        row[stop:] = zero
+        total = _sum(wide)
         log[i] = top + np.log(total)
         factor = one / total
-        for j in range(row.size):
-            row[j] = row[j] * factor
+        for j in range(wide.size):
+            wide[j] = wide[j] * factor
 
 
-@compiled("void(T[:, ::1], T[:, ::1], T[::1], T[::1], T, int64)")
+@inlined
+def _slope(row: Array, slope: Array, scale: float, stop: int) -> None:
+    """Take (slope - sum(slope * row)) * row * scale in place; 0 from `stop` on."""
+    shift = _dot(row[:stop], slope[:stop])
+    for j in range(_whole_vectors(stop, row.size)):
+        slope[j] = (slope[j] - shift) * row[j] * scale
+    slope[stop:] = slope.dtype.type(0)
+
+
+@compiled("void(T[:, ::1], T[:, ::1], T[::1], T, int64, int64)")
 def slopes(
-    p: Array, d: Array, logs: Array, shifts: Array, scale: float, num_seen: int
+    p: Array, d: Array, logs: Array, scale: float, num_seen: int, num_rows: int
 ) -> None:
-    """Take exp(p * scale - log) in place, and then (d - shift) * p * scale."""
-    zero = p.dtype.type(0)
+    """Take exp(p * scale - log) in place, and then the gradients of the scores."""
     for i in range(p.shape[0]):
-        log, shift = logs[i], shifts[i]
-        stop = min(num_seen + i, p.shape[1])
-        row, slope = p[i, :stop], d[i, :stop]
-        for j in range(stop):
+        log, row = logs[i], p[i]
+        stop = min(num_seen + i % num_rows, row.size)
+        for j in range(_whole_vectors(stop, row.size)):
             row[j] = exp(row[j] * scale - log)
-        for j in range(stop):
-            slope[j] = (slope[j] - shift) * row[j] * scale
-        p[i, stop:] = zero
-        d[i, stop:] = zero
+        row[stop:] = p.dtype.type(0)
+        _slope(row, d[i], scale, stop)
+
+
+@compiled("void(T[:, ::1], T[:, ::1], T, int64, int64)")
+def kept_slopes(p: Array, d: Array, scale: float, num_seen: int, num_rows: int) -> None:
+    """Take the gradients of the scores."""
+    for i in range(p.shape[0]):
+        stop = min(num_seen + i % num_rows, p.shape[1])
+        _slope(p[i], d[i], scale, stop)

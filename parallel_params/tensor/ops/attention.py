@@ -103,7 +103,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, scheme: Scheme) -> Tensor:
     def vjp(g: Array) -> tuple[Array, Array, Array]:
         dq, dk, dv = (np.empty_like(part) for part in heads)
         upper = shapes.heads_of(g)
-        kernels.attention_grads(upper, heads, scheme, out, saved, (dq, dk, dv))
+        kernels.attention_grads(upper, heads, scheme, saved, (dq, dk, dv))
         return dq.reshape(q.shape), dk.reshape(k.shape), dv.reshape(v.shape)
 
     shape = (*q._array.shape[:-1], v._array.shape[-1])

@@ -76,7 +76,7 @@ def self_attention(
         upper = g.transpose(0, 2, 1, 3)
         grad = np.empty(array.shape, array.dtype)
         heads, grads = (_parts(a, num, num_turned) for a in (array, grad))
-        kernels.attention_grads(upper, heads, scheme, out, saved, grads)
+        kernels.attention_grads(upper, heads, scheme, saved, grads)
         return (_turned_back(grad, num_turned, turns),)
 
     return result(out.transpose(0, 2, 1, 3), (packed,), vjp)
