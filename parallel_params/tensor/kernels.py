@@ -61,20 +61,21 @@ def masked(x: Array, keep: NDArray[np.bool_], scale: float, out: Array) -> None:
 
 @kernel(fast="parallel_params.tensor.fast.forms")
 def relu_slope(out: Array, g: Array) -> Array:
-    """Return g where `out`, a result of `relu`, is positive, and 0 * g elsewhere."""
+    """Return g where `out`, a result of `relu`, is not 0, and 0 * g elsewhere."""
     # A multiplication by booleans converts them one by one; in one go is faster.
-    mask: Array = np.greater(out, np.asarray(0, out.dtype)).astype(out.dtype)
+    mask: Array = np.not_equal(out, np.asarray(0, out.dtype)).astype(out.dtype)
     np.multiply(mask, g, mask)
     return mask
 
 
 def sigmoid(x: Array, out: Array) -> None:
-    """Write 1 / (1 + exp(-x)) into `out`, as tanh, which overflows nowhere."""
-    half = np.asarray(0.5, x.dtype)
-    np.multiply(x, half, out)
-    np.tanh(out, out)
-    np.multiply(out, half, out)
-    np.add(out, half, out)
+    """Write 1 / (1 + exp(-x)) into `out`, with all its digits where it is small."""
+    one = np.asarray(1, x.dtype)
+    np.negative(x, out)
+    with np.errstate(over="ignore"):  # 1 / infinity is what it should be
+        np.exp(out, out)
+    np.add(out, one, out)
+    np.divide(one, out, out)
 
 
 @kernel(fast="parallel_params.tensor.fast.forms")

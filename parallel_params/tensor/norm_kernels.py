@@ -54,7 +54,8 @@ def norm(
         np.multiply(factor, share[0], factor)
         np.add(factor, small, factor)
         np.sqrt(factor, factor)
-        np.divide(one, factor, factor)
+        # Squares that overflow make no number, and not the zero that is 1 / infinity.
+        np.divide(np.subtract(factor, factor) + one, factor, factor)
         np.multiply(centred, factor[:, None], into)
         if weight is not None:
             np.multiply(into, weight, into)

@@ -31,10 +31,10 @@ def bias_relu(x: Array, bias: Array) -> None:
 
 @compiled("void(T[::1], T[::1], T[::1])")
 def relu_slope(out: Array, g: Array, into: Array) -> None:
-    """Write g where out is positive and 0 * g elsewhere, as NumPy's form does."""
+    """Write g where out is not 0 and 0 * g elsewhere, as NumPy's form does."""
     zero, one = out.dtype.type(0), out.dtype.type(1)
     for i in range(out.size):
-        into[i] = (one if out[i] > zero else zero) * g[i]
+        into[i] = (zero if out[i] == zero else one) * g[i]
 
 
 @compiled("void(int64[::1], T[:, ::1], T[:, ::1])")

@@ -112,9 +112,9 @@ def log_softmax(x: Array, out: Array) -> None:
         top = _largest(row)
         for j in range(row.size):
             e[j] = exp(row[j] - top)
-        least = top + np.log(_sum(e))
+        rest = np.log(_sum(e))
         for j in range(row.size):
-            e[j] = row[j] - least
+            e[j] = (row[j] - top) - rest
 
 
 @compiled("void(T[:, ::1], T[:, ::1], T[:, ::1])")
@@ -167,7 +167,8 @@ def norm(
             mean[i] = middle
         for j in range(row.size):
             into[j] = row[j] - middle
-        factor = one / np.sqrt(_dot(into, into) * share + epsilon)
+        root = np.sqrt(_dot(into, into) * share + epsilon)
+        factor = (root - root + one) / root  # no number if root is infinite
         scale[i] = factor
         for j in range(row.size):
             into[j] = into[j] * factor * weight[j] + bias[j]

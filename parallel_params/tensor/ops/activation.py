@@ -35,7 +35,7 @@ def _times(slope: Array, g: Array) -> Array:
 
 
 def _relu_higher(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
-    mask = np.greater(out._array, np.asarray(0, out._array.dtype))
+    mask = np.not_equal(out._array, np.asarray(0, out._array.dtype))
     return (g * Tensor.wrap(mask.astype(out._array.dtype)),)
 
 
@@ -59,6 +59,8 @@ def _tanh_higher(g: Tensor, out: Tensor, _: Tensor) -> tuple[Tensor]:
 def sigmoid(x: Operand) -> Tensor:
     """Return 1 / (1 + exp(-x))."""
     a = as_float(x, "sigmoid")
+    if a._array.itemsize == 2:
+        return cast(sigmoid(cast(a, np.dtype(np.float32))), a._array.dtype)
     out = _sigmoid(a._array)
     return result(out, (a,), lambda g: (_sigmoid_slope(out, g),), _sigmoid_higher)
 
@@ -137,6 +139,8 @@ def silu(x: Operand) -> Tensor:
 def softplus(x: Operand) -> Tensor:
     """Return log(1 + exp(x)), without overflow."""
     a = as_float(x, "softplus")
+    if a._array.itemsize == 2:
+        return cast(softplus(cast(a, np.dtype(np.float32))), a._array.dtype)
     array = a._array
     zero = np.asarray(0, array.dtype)
     return result(

@@ -133,12 +133,18 @@ def neg(x: Operand) -> Tensor:
 
 
 def maximum(left: Operand, right: Operand) -> Tensor:
-    """Return the larger of each two elements; equal ones share the gradient."""
+    """Return the larger of each two elements; equal ones share the gradient.
+
+    What is no number counts as the larger, and as equal to another such.
+    """
     return _extreme(np.maximum, np.greater, left, right, "maximum")
 
 
 def minimum(left: Operand, right: Operand) -> Tensor:
-    """Return the smaller of each two elements; equal ones share the gradient."""
+    """Return the smaller of each two elements; equal ones share the gradient.
+
+    What is no number counts as the smaller, and as equal to another such.
+    """
     return _extreme(np.minimum, np.less, left, right, "minimum")
 
 
@@ -152,6 +158,8 @@ def _extreme(
     def grads(g: Value) -> tuple[Value, Value]:
         share = np.asarray(wins(x, y)).astype(np.float32)
         share += np.float32(0.5) * np.equal(x, y)
+        is_nan = np.not_equal(x, x)
+        share += is_nan * (np.float32(1) - np.float32(0.5) * np.not_equal(y, y))
         of_x = g * like(g, share.astype(x.dtype))
         return unbroadcast(of_x, x.shape), unbroadcast(g - of_x, y.shape)
 
@@ -163,7 +171,8 @@ def clip_by_value(
 ) -> Tensor:
     """Return the elements, none below the one bound nor above the other.
 
-    The derivative is 1 on the bounds and between them, 0 outside.
+    The derivative is 1 on the bounds and between them, and of what is no number; 0
+    outside.
 
     Raises:
         ValueError: there is no bound.
@@ -172,19 +181,19 @@ def clip_by_value(
         raise ValueError("clip_by_value: give a smallest or a largest value, or both")
     out = as_operand(x, "clip_by_value")
     if clip_value_min is not None:
-        out = _clip(np.maximum, np.greater_equal, out, clip_value_min)
+        out = _clip(np.maximum, np.less, out, clip_value_min)
     if clip_value_max is not None:
-        out = _clip(np.minimum, np.less_equal, out, clip_value_max)
+        out = _clip(np.minimum, np.greater, out, clip_value_max)
     return out
 
 
-def _clip(ufunc: np.ufunc, is_inside: np.ufunc, x: Tensor, bound: Operand) -> Tensor:
+def _clip(ufunc: np.ufunc, is_outside: np.ufunc, x: Tensor, bound: Operand) -> Tensor:
     a, b = pair(x, bound, "clip_by_value")
     array, limit = a._array, b._array
     out = broadcasted(ufunc, array, limit, "clip_by_value")
 
     def grads(g: Value) -> tuple[Value, Value]:
-        inside = np.asarray(is_inside(array, limit)).astype(array.dtype)
+        inside = np.logical_not(is_outside(array, limit)).astype(array.dtype)
         of_x = g * like(g, inside)
         return unbroadcast(of_x, array.shape), unbroadcast(g - of_x, limit.shape)
 

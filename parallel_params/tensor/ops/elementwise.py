@@ -45,6 +45,17 @@ def sqrt(x: Operand) -> Tensor:
     return result(out, (a,), lambda g: grads(g, out), lambda g, out, _: grads(g, out))
 
 
+def root(x: Tensor) -> Tensor:
+    """Return the square root, for sums of squares: its derivative at 0 is 0."""
+    out = np.sqrt(x._array)
+
+    def grads(g: Value, out: Value) -> tuple[Value]:
+        is_zero = like(g, zeros_of(out))
+        return (g * (1.0 - is_zero) / (out + out + is_zero),)
+
+    return result(out, (x,), lambda g: grads(g, out), lambda g, out, _: grads(g, out))
+
+
 def rsqrt(x: Operand) -> Tensor:
     """Return 1 / sqrt(x)."""
     return 1.0 / sqrt(x)
@@ -175,16 +186,16 @@ def _pow_grads(
     of_x = of_y = None
     if wants[0]:
         # x**0 is flat also where x**-1 is infinite.
-        is_flat = like(y, _zeros_of(y))
+        is_flat = like(y, zeros_of(y))
         of_x = unbroadcast(g * (y * x ** (y - 1 + is_flat)), x.shape)
     if wants[1]:
-        # 0**y is flat, and its logarithm infinite.
-        is_flat = like(x, _zeros_of(x))
+        # 0**y is flat unless y is negative, and the logarithm of 0 infinite.
+        is_flat = like(x, zeros_of(x) * np.greater_equal(array_of(y), 0))
         of_y = unbroadcast(g * (out * log_of(x + is_flat)), y.shape)
     return of_x, of_y
 
 
-def _zeros_of(value: Value) -> Array:
+def zeros_of(value: Value) -> Array:
     """Return 1 where an element is 0 and 0 elsewhere."""
     array = array_of(value)
     return np.asarray(np.equal(array, 0)).astype(array.dtype)
@@ -197,7 +208,7 @@ _POWERS: dict[float, Callable[[Tensor], Tensor]] = {
     4: lambda x: square(square(x)),
     0.5: sqrt,
     -1: reciprocal,
-    -2: lambda x: reciprocal(square(x)),
+    -2: lambda x: square(reciprocal(x)),
     -0.5: rsqrt,
 }
 

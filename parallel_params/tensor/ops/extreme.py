@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from parallel_params.tensor.ops.apply import Operand, as_operand, result
+from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.arithmetic import sub
 from parallel_params.tensor.ops.dims import Dims, as_dim, as_dims, kept
-from parallel_params.tensor.ops.elementwise import as_float, sqrt, square
+from parallel_params.tensor.ops.elementwise import as_float, root, square
+from parallel_params.tensor.ops.indexing import gather_elements
 from parallel_params.tensor.ops.reduction import count, mean, spread, sum
+from parallel_params.tensor.ops.shape import squeeze
 from parallel_params.tensor.ops.value import Value, like
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
@@ -16,6 +18,8 @@ from parallel_params.tensor.tensor import Tensor
 
 def amax(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:
     """Return the largest element along `axis`; equal ones share the gradient.
+
+    What is no number counts as the largest, and as equal to another such.
 
     Raises:
         ValueError: there is no element, or a dim is out of range or named twice.
@@ -25,6 +29,8 @@ def amax(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:
 
 def amin(x: Operand, axis: Dims = None, keepdims: bool = False) -> Tensor:
     """Return the smallest element along `axis`; equal ones share the gradient.
+
+    What is no number counts as the smallest, and as equal to another such.
 
     Raises:
         ValueError: there is no element, or a dim is out of range or named twice.
@@ -45,7 +51,7 @@ def _extreme(
 
     def grads(g: Value) -> tuple[Value]:
         top = out.reshape(kept(shape, dims) if dims is not None else (1,) * len(shape))
-        hits = np.asarray(np.equal(array, top))
+        hits = np.equal(array, top) | np.not_equal(array, array)
         total = np.maximum(np.add.reduce(hits, dims, np.int64, keepdims=True), 1)
         share = np.asarray(hits / total).astype(array.dtype)
         return (spread(g, shape, dims) * like(g, share),)
@@ -58,9 +64,10 @@ def max(
 ) -> tuple[Tensor, Tensor]:
     """Return the largest elements along `axis` and where they are, as MindSpore does.
 
-    Without an axis, the largest of all, and 0.
+    The gradient goes to the element at that place alone. Without an axis, the largest
+    of all, which share the gradient, and 0.
     """
-    return amax(x, axis, keepdims), _place(np.argmax, x, axis, keepdims)
+    return _with_place(np.argmax, amax, x, axis, keepdims, "max")
 
 
 def min(
@@ -68,17 +75,28 @@ def min(
 ) -> tuple[Tensor, Tensor]:
     """Return the smallest elements along `axis` and where they are, as MindSpore does.
 
-    Without an axis, the smallest of all, and 0.
+    The gradient goes to the element at that place alone. Without an axis, the smallest
+    of all, which share the gradient, and 0.
     """
-    return amin(x, axis, keepdims), _place(np.argmin, x, axis, keepdims)
+    return _with_place(np.argmin, amin, x, axis, keepdims, "min")
 
 
-def _place(
-    search: Callable[..., Array], x: Operand, axis: int | None, keepdims: bool
-) -> Tensor:
+def _with_place(
+    search: Callable[..., Array],
+    extreme: Callable[..., Tensor],
+    x: Operand,
+    axis: int | None,
+    keepdims: bool,
+    operator: str,
+) -> tuple[Tensor, Tensor]:
     if axis is None:
-        return Tensor.wrap(np.zeros((), np.int64))
-    return _arg(search, x, axis, keepdims, search.__name__)
+        return extreme(x, None, keepdims), Tensor.wrap(np.zeros((), np.int64))
+    a = as_operand(x, operator)
+    places = _arg(search, a, axis, True, operator)
+    largest = gather_elements(a, axis, places)
+    if keepdims:
+        return largest, places
+    return squeeze(largest, axis), Tensor.wrap(places._array.squeeze(axis))
 
 
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -121,6 +139,10 @@ def var(x: Operand, axis: Dims = None, ddof: int = 0, keepdims: bool = False) ->
         keepdims: keep those dims, with length 1.
     """
     a = as_float(x, "var")
+    if a._array.itemsize == 2:
+        return cast(
+            var(cast(a, np.dtype(np.float32)), axis, ddof, keepdims), a._array.dtype
+        )
     dims = as_dims(axis, a._array.ndim, "var")
     numel = count(a._array.shape, dims)
     squares = sum(square(sub(a, mean(a, dims, True))), dims, keepdims)
@@ -129,5 +151,10 @@ def var(x: Operand, axis: Dims = None, ddof: int = 0, keepdims: bool = False) ->
 
 
 def std(x: Operand, axis: Dims = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-    """Return the square root of `var`."""
-    return sqrt(var(x, axis, ddof, keepdims))
+    """Return the square root of `var`; its derivative is 0 where all are equal."""
+    a = as_float(x, "std")
+    if a._array.itemsize == 2:
+        return cast(
+            std(cast(a, np.dtype(np.float32)), axis, ddof, keepdims), a._array.dtype
+        )
+    return root(var(a, axis, ddof, keepdims))

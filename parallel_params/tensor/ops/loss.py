@@ -128,7 +128,7 @@ def mse_loss(
         difference = a - b
         check_not_empty(difference.shape, reduction, "mse_loss")
         return reduced(difference * difference, reduction)
-    d = np.subtract(x, y)
+    d = np.asarray(np.subtract(x, y))
     flat = d.reshape(-1)
     scale = np.asarray(1.0 / x.size if reduction == "mean" else 1.0, x.dtype)
     out = np.asarray(np.multiply(np.dot(flat, flat), scale))

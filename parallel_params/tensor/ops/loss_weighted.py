@@ -3,6 +3,7 @@
 import numpy as np
 
 from parallel_params.tensor import softmax_kernels
+from parallel_params.tensor.kernels import row_blocks
 from parallel_params.tensor.ops.apply import result
 from parallel_params.tensor.ops.ids import are_in_range
 from parallel_params.tensor.tape import Array
@@ -79,6 +80,12 @@ def _smooth(
     dtype, classes = rows.dtype, rows.shape[1]
     moved, even = np.asarray(share, dtype), np.asarray(share / classes, dtype)
     at = np.arange(0, rows.size, classes) + labels
-    losses += moved * rows.reshape(-1)[at] - even * np.add.reduce(rows, 1)
+    # Differences first: logits that are all large lose no digits, and do not overflow.
+    shares = np.full(classes, even, dtype)
+    for part in row_blocks(rows):
+        block, loss = rows[part], losses[part]
+        spread = np.subtract(block, rows.reshape(-1)[at[part], None]).dot(shares)
+        # An infinite loss is what it is, and not to be added to its opposite.
+        np.subtract(loss, spread, loss, where=np.isfinite(loss))
     np.subtract(grad, even, grad)
     grad.reshape(-1)[at] += moved

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from parallel_params.tensor.ops.activation import softplus, tanh
-from parallel_params.tensor.ops.apply import Operand, cast
-from parallel_params.tensor.ops.arithmetic import clip_by_value
+from parallel_params.tensor.ops.apply import Operand, cast, result
 from parallel_params.tensor.ops.compare import where
-from parallel_params.tensor.ops.elementwise import as_float, exp
+from parallel_params.tensor.ops.elementwise import abs, as_float, exp
+from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
 
@@ -38,26 +38,41 @@ def elu(input: Operand, alpha: float = 1.0) -> Tensor:
     Source: Clevert, Unterthiner and Hochreiter, Exponential Linear Units (2016),
     section 3.
     """
+    return _wide(input, "elu", lambda x: _elu(x, alpha))
 
-    def of(x: Tensor) -> Tensor:
-        # Not of a large x: the unused branch would overflow. At 0 all of it: `minimum`
-        # would halve the slope.
-        return where(x > 0, x, (exp(where(x > 0, 0.0, x)) - 1.0) * alpha)
 
-    return _wide(input, "elu", of)
+def _elu(x: Tensor, alpha: float) -> Tensor:
+    array = x._array
+    is_large, scale = array > 0, np.asarray(alpha, array.dtype)
+    # Not of a large x: what is not used would overflow.
+    low = np.minimum(array, np.asarray(0, array.dtype))
+
+    def back(g: Array) -> tuple[Array]:
+        return (np.where(is_large, g, g * (np.exp(low) * scale)),)
+
+    def higher(g: Tensor, _: Tensor, x: Tensor) -> tuple[Tensor]:
+        bent = exp(where(Tensor.wrap(is_large), 0.0, x)) * alpha
+        return (g * where(Tensor.wrap(is_large), 1.0, bent),)
+
+    return result(np.where(is_large, array, np.expm1(low) * scale), (x,), back, higher)
 
 
 def hardswish(input: Operand) -> Tensor:
-    """Return x * min(max(x + 3, 0), 6) / 6.
+    """Return x * min(max(x + 3, 0), 6) / 6; its derivative at 3 is 1 and at -3 is 0.
 
     Args:
         input: integers count as float32.
 
     Source: Howard et al., Searching for MobileNetV3 (2019), section 5.2.
     """
-    return _wide(
-        input, "hardswish", lambda x: x * clip_by_value(x + 3.0, 0.0, 6.0) * (1.0 / 6.0)
-    )
+    return _wide(input, "hardswish", _hardswish)
+
+
+def _hardswish(x: Tensor) -> Tensor:
+    # Not of a large x: the derivative of what is not used would be infinite.
+    inner = where(abs(x) >= 3.0, 0.0, x)
+    bent = inner * (inner + 3.0) * (1.0 / 6.0)
+    return where(x >= 3.0, x, where(x <= -3.0, 0.0, bent))
 
 
 def mish(x: Operand) -> Tensor:

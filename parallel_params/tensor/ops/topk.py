@@ -53,6 +53,8 @@ def topk(
 
 
 def _ascending(array: Array, dim: int) -> Array:
+    if array.dtype.kind == "V":  # NumPy cannot tell where a bfloat16 is no number
+        array = array.astype(np.float32)
     return np.argsort(array, dim, kind="stable").astype(np.int64, copy=False)
 
 

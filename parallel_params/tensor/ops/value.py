@@ -34,8 +34,9 @@ def unbroadcast(grad: Value, shape: tuple[int, ...]) -> Value:
     if isinstance(grad, Tensor):
         return grad.sum(dims).reshape(shape)
     # By hand, because NumPy adds small integers up in wider ones.
-    total: Array = np.add.reduce(grad, dims, grad.dtype)
-    return total.reshape(shape)
+    is_short = grad.itemsize == 2 and grad.dtype.kind not in "iu"
+    total: Array = np.add.reduce(grad, dims, np.float32 if is_short else grad.dtype)
+    return total.astype(grad.dtype, copy=False).reshape(shape)
 
 
 def like(value: Value, constant: Array) -> Value:
