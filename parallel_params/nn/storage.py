@@ -1,8 +1,7 @@
 """Values that stay where they are: the storage of a parameter.
 
-It may be a view of an arena that several ranks share, so nothing here moves it without
-being asked: values are written into it. A lazy parameter has no storage until somebody
-looks. What a parameter is besides its storage is in `nn/parameter.py`.
+It may be a view of an arena that ranks share: nothing moves it unasked. A lazy one has
+no storage until somebody looks. The rest of a parameter is in `nn/parameter.py`.
 """
 
 import math
@@ -17,6 +16,7 @@ from parallel_params.plan.interval import Interval
 from parallel_params.tensor import tape
 from parallel_params.tensor.dtype import DType, dtype_of
 from parallel_params.tensor.initializer import LazyTensor
+from parallel_params.tensor.ops.apply import memory_to_write
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
@@ -241,10 +241,11 @@ class Storage(Settings, Tensor):
             if self.init_mode is not None:
                 self._array = np.empty(self.shape, self.dtype.numpy)
                 self.init_mode = None
+            target = memory_to_write(self)
             if self._write is not None:
                 self._write(self, source)
             else:
-                np.copyto(self._array, source, casting="unsafe")
+                np.copyto(target, source, casting="unsafe")
         self.sliced = slice_shape
         return self
 

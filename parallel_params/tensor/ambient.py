@@ -13,7 +13,8 @@ def sweep_ambient(root: Node, seed: Array) -> None:
     added.
 
     Raises:
-        RuntimeError: a frame is open, or part of what led to `root` was swept before.
+        RuntimeError: a frame is open, or part of what led to `root` was swept before,
+            or a leaf was written to after it was read.
     """
     if is_recording():
         raise RuntimeError(
@@ -29,6 +30,7 @@ def sweep_ambient(root: Node, seed: Array) -> None:
             "backward() ran through this computation before and its saved values are "
             "freed; compute the loss again, or add the losses first"
         )
+    _check_leaves(nodes)
     root.add(seed)
     for node in nodes:
         grad, vjp, inputs = node.take(), node.vjp, node.inputs
@@ -38,6 +40,17 @@ def sweep_ambient(root: Node, seed: Array) -> None:
         for parent, part in zip(inputs, vjp(grad), strict=True):
             if parent is not None and part is not None:
                 parent.add(part)
+
+
+def _check_leaves(nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        for parent in node.inputs:
+            if isinstance(parent, AccumulatorLeaf) and parent.written > node.ordinal:
+                raise RuntimeError(
+                    "backward(): a tensor that requires a gradient was written to "
+                    "after it was used here, so the values that the derivative needs "
+                    "are gone; call backward() first, or compute the loss again"
+                )
 
 
 def _reachable(root: Node) -> Iterable[Node]:

@@ -34,6 +34,7 @@ class Tracked(Protocol):
 
     _array: Array
     _node: "Node | None"
+    _is_read: bool
 
 
 Watch: TypeAlias = "Callable[[Tracked, tuple[Tracked, ...]], None]"
@@ -167,10 +168,15 @@ class LazySinkLeaf(SinkLeaf):
 class AccumulatorLeaf(Node):
     """The permanent leaf of a tensor that requires a gradient, for `backward()`."""
 
-    __slots__ = ()
+    __slots__ = ("written",)
 
     def __init__(self) -> None:
         super().__init__(AMBIENT, (), None)
+        self.written = AMBIENT  # every older node read values that are no more
+
+    def is_rewritten(self) -> None:
+        """Note that the values of the tensor are others from now on."""
+        self.written = next_ordinal()
 
     def add(self, grad: Array) -> None:
         """Add into the accumulated gradient, which outlives the sweep."""
@@ -261,6 +267,7 @@ def record(
             is_wanted = True
         else:
             parents.append(None)
+            x._is_read = True  # a write to it must not change what was saved
     if not is_wanted:
         return
     if here.depth > 1:

@@ -37,13 +37,14 @@ class Tensor(Operators):
             or `dtype` is not one of the package's element types.
     """
 
-    __slots__ = ("__weakref__", "_array", "_node")
+    __slots__ = ("__weakref__", "_array", "_is_read", "_node")
 
     # Above NumPy's scalars and below its arrays: np.float64(2) * tensor is a tensor on
     # the tape, array * tensor an array, visibly off it.
     __array_priority__ = -1.0
 
     _array: Array
+    _is_read: bool  # whether the tape may have saved the values; unset for no
     _node: tape.Node | None
 
     def __init__(self, input_data: object, dtype: DType | None = None) -> None:

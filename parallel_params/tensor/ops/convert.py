@@ -4,7 +4,13 @@ import numpy as np
 
 from parallel_params.tensor import tape
 from parallel_params.tensor.dtype import DType, promote
-from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
+from parallel_params.tensor.ops.apply import (
+    Operand,
+    as_operand,
+    cast,
+    memory_to_write,
+    result,
+)
 from parallel_params.tensor.tensor import Tensor
 
 
@@ -34,7 +40,9 @@ def stop_gradient(x: Operand) -> Tensor:
 
 
 def assign(variable: Tensor, value: Operand) -> Tensor:
-    """Write `value` into the memory of `variable`, and return that.
+    """Write `value` to `variable`, and return that.
+
+    A plain tensor gets new memory where the tape may need what it has.
 
     Args:
         variable: a tensor or parameter.
@@ -61,10 +69,11 @@ def assign(variable: Tensor, value: Operand) -> Tensor:
             f"assign: a tensor of {target.dtype.name} cannot hold {source.dtype.name} "
             f"without loss; convert the value with astype()"
         )
-    if tape.is_recording() and tape.is_tracked(variable):
+    is_leaf = isinstance(variable._node, tape.AccumulatorLeaf)
+    if tape.is_tracked(variable) and (tape.is_recording() or not is_leaf):
         raise RuntimeError(
             "assign: this tensor is being differentiated by, and its derivative needs "
             "the values it has; assign after the gradient call"
         )
-    np.copyto(target, source)
+    np.copyto(memory_to_write(variable), source)
     return variable

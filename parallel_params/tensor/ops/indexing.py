@@ -10,7 +10,13 @@ import numpy as np
 
 from parallel_params.tensor import tape
 from parallel_params.tensor.embedding_kernels import add_rows
-from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
+from parallel_params.tensor.ops.apply import (
+    Operand,
+    as_operand,
+    cast,
+    memory_to_write,
+    result,
+)
 from parallel_params.tensor.ops.dims import as_dim
 from parallel_params.tensor.ops.value import unbroadcast
 from parallel_params.tensor.tape import Array
@@ -110,8 +116,9 @@ def _as_index(index: object) -> Index:
 def setitem(x: Tensor, index: object, value: Operand) -> None:
     """Write `value`, broadcast and cast, to the elements at `index`.
 
-    Where the tape is recording, the tensor gets new memory and its place on the tape,
-    so that what has been computed from it keeps its derivative.
+    A tensor on the tape, or one that was read, gets new memory and its place on the
+    tape, so that what has been computed from it keeps its derivative. A leaf keeps its
+    memory: a `backward()` that needs the old values is refused.
 
     Raises:
         IndexError: an index is out of range, of floating point, or one too many.
@@ -121,9 +128,7 @@ def setitem(x: Tensor, index: object, value: Operand) -> None:
     part = as_operand(value, "setitem")
     where = _as_index(index)
     if not (tape.is_tracked(x) or tape.is_tracked(part)):
-        if tape.is_recording() and type(x) is Tensor:
-            x._array = x._array.copy()
-        _write(x._array, where, part._array)
+        _write(memory_to_write(x), where, part._array)
         return
     if type(x) is not Tensor or isinstance(x._node, tape.AccumulatorLeaf):
         if tape.is_recording() or tape.is_tracked(part):
@@ -132,7 +137,7 @@ def setitem(x: Tensor, index: object, value: Operand) -> None:
                 "remember where the value came from; write to it outside of the "
                 "gradient call, or use where()"
             )
-        _write(x._array, where, part._array)
+        _write(memory_to_write(x), where, part._array)
         return
     before = result(x._array, (x,), lambda g: (g,), lambda g, *_: (g,))
     part = cast(part, x._array.dtype)

@@ -165,7 +165,7 @@ def linear(
         grad = g if g.ndim == 2 else g.reshape(len(rows), w.shape[0])
         if slope is not None:
             grad = slope(grad)
-        return _linear_grads(grad, array, rows, w, nodes)
+        return _linear_grads(grad, array, rows, w, nodes)[: len(inputs)]
 
     if array.ndim == 2:
         return result(out, inputs, vjp)
