@@ -1,8 +1,8 @@
 """One rank on one of two hosts: trains on meshes at levels, counts what is sent.
 
 Prints a line of JSON on rank 0: for every case the hash of the weights, the bytes that
-the plan announces over the cable, those that the cable has carried, and those that went
-along the model axis.
+plan and cells announce over the cable, those that the cable has carried, and those that
+went along the layerwise axis.
 """
 
 import json
@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from cut_nets import NETS
+from numpy.typing import NDArray
 
 import parallel_params as pp
 from parallel_params import nn, ops, optim
@@ -22,11 +24,12 @@ from parallel_params.nn.parallel import Axis
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.policy import Level, Policy
+from parallel_params.tensor.grad import value_and_grad
 from parallel_params.tensor.random import set_seed
 from parallel_params.tensor.tensor import Tensor
 
 WIDTHS = (384, 640, 384, 10)
-NUM_STEPS, BATCH, GRAINS = 3, 64, 4
+NUM_STEPS, BATCH, GRAINS = 3, 192, 4
 PER_HOST = 2
 # The last axis runs fastest: the model axis lies inside a host, but in the last meshes.
 MESHES = {
@@ -35,9 +38,13 @@ MESHES = {
     "pod, data, model": {"pod": 2, "data": 1, "model": 2},
     "model, data": {"model": 2, "data": 2},
     "model": {"data": 1, "model": 4},
+    "gpt": {"data": 1, "model": 4},
+    "classes": {"data": 1, "classes": 4},
+    "experts": {"data": 1, "expert": 4},
 }
 INSIDE = tuple(MESHES)[:3]
-CASES = [(mesh, level) for mesh in MESHES for level in range(4)]
+AXES = ("model", "classes", "expert")
+CASES = [(which, level) for which in MESHES for level in range(4)]
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,15 @@ class Outcome:
         hash: of the weights.
         announced: bytes that the first host sends over the cable, by the plan.
         carried: bytes that its end of the cable has counted.
-        along_axis: bytes that one rank has sent along the model axis.
+        along_axis: bytes that one rank has sent along the layerwise axis.
+        announced_along: bytes that cells of the first host send over the cable.
     """
 
     hash: str
     announced: int
     carried: int
     along_axis: int
+    announced_along: int
 
 
 def make_net(axis: Axis | None) -> nn.Cell:
@@ -71,31 +80,49 @@ def make_net(axis: Axis | None) -> nn.Cell:
     )
 
 
+def make_loss(net: nn.Cell) -> Callable[[Tensor], Tensor]:
+    """Return the loss of a net on samples, which is its output or made of it."""
+
+    def loss_fn(x: Tensor) -> Tensor:
+        out: Tensor = net(x)
+        return ops.mean(out**2) if out.shape else out
+
+    return loss_fn
+
+
+def mesh_of(which: str, ranks_per_node: int | None = None) -> Mesh:
+    """Return the mesh of a case; its last axis is the layerwise one."""
+    axes = MESHES[which]
+    last = list(axes)[-1]
+    own = last if last in AXES else None
+    return Mesh(axes, ranks_per_node=ranks_per_node, layerwise_axis=own)
+
+
 def train(
     comm: Communicator,
     level: int,
     mesh: Mesh | None = None,
     count: Callable[[], int] = lambda: 0,
+    which: str = "",
 ) -> Outcome:
-    """Take some steps of AdamW on an MLP.
+    """Take some steps of AdamW.
 
     Args:
         comm: all ranks.
         level: what is cut.
         mesh: where the ranks lie.
         count: what this rank's host has sent so far.
+        which: net of `cut_nets.py`, an MLP by default.
     """
     mesh = mesh if mesh is not None else Mesh(data=comm.size)
+    make = NETS.get(which, make_net)
     along = Ledger(comm)
-    has_model = "model" in mesh.axes
-    net = make_net(parallel.open_axis(along, mesh) if has_model else None)
+    name = mesh.layerwise_axis if mesh.layerwise_axis != "data" else None
+    axis = None if name is None else parallel.open_axis(along, mesh, name)
+    net = make_net(None) if axis is None else make(axis)
     policy = Policy(level=Level(level), grains=GRAINS, bucket_bytes=256 << 10)
     rng = np.random.default_rng(1)
     x = rng.standard_normal((BATCH, WIDTHS[0]), dtype=np.float32)
-
-    def loss_fn(x: Tensor) -> Tensor:
-        return ops.mean(net(x) ** 2)
-
     optimizer = optim.AdamW(net.trainable_params(), 1e-2)
     with pp.ParameterManager(
         net, optimizer, policy=policy, comm=comm, mesh=mesh
@@ -105,16 +132,40 @@ def train(
         before, before_along = count(), along.total_bytes_sent
         comm.barrier()
         for _ in range(NUM_STEPS):
-            manager.step(loss_fn, x[mine])
+            manager.step(make_loss(net), x[mine])
         comm.barrier()
         carried = count() - before
         comm.barrier()
+        own = manager.plan.mesh
+        announced_along = 0
+        if name is not None and comm.rank == 0:
+            announced_along = announced_by_cells(own, name, make, x) * NUM_STEPS
         return Outcome(
             carried=carried,
             announced=announced_bytes(manager.plan) * NUM_STEPS,
             along_axis=along.total_bytes_sent - before_along,
+            announced_along=announced_along,
             hash=manager.weights_hash(),
         )
+
+
+def announced_by_cells(
+    mesh: Mesh, name: str, make: Callable[[Axis], nn.Cell], x: NDArray[np.float32]
+) -> int:
+    """Return what cells of the first host's ranks send to the other in one step."""
+    grains = GRAINS // mesh.num_shares
+
+    def run(axis: Axis) -> None:
+        net = make(axis)
+        params = net.trainable_params()
+        value_and_grad(make_loss(net), None, params)(Tensor(x[: BATCH // GRAINS]))
+
+    return sum(
+        parallel.rehearse_step(
+            mesh, name, run, rank=rank, num_passes=grains
+        ).bytes_between_nodes
+        for rank in range(PER_HOST)
+    )
 
 
 def sent_bytes(device: str = "eth0") -> int:
@@ -140,8 +191,8 @@ def main() -> None:
     """Train every case; tell what came of it."""
     comm = pp.init()
     outcomes = [
-        train(comm, level, Mesh(MESHES[mesh]), count=sent_bytes)
-        for mesh, level in CASES
+        train(comm, level, mesh_of(which), count=sent_bytes, which=which)
+        for which, level in CASES
     ]
     if comm.rank == 0:
         print(json.dumps([asdict(outcome) for outcome in outcomes]), flush=True)

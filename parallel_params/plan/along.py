@@ -3,7 +3,6 @@
 Found out by a rehearsal of the cells (`nn/parallel/rehearsal.py`); kept and shown here.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -18,11 +17,13 @@ class AxisCall:
         operator: that makes it, as errors name it.
         what: the shape and type of what a rank brings.
         bytes_sent: by a rank, with the 8 bytes to each other one that go before.
+        bytes_between_nodes: of these, to ranks of other nodes.
     """
 
     operator: str
     what: str
     bytes_sent: int
+    bytes_between_nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,29 +56,36 @@ class AxisTraffic:
         """Bytes of a step, of all kinds."""
         return sum(self.bytes_sent.values())
 
+    @property
+    def bytes_between_nodes(self) -> int:
+        """Bytes of a step to ranks of other nodes."""
+        found = sum(call.bytes_between_nodes for call in self.course)
+        return self.num_passes * found
+
     def as_json(self) -> dict[str, object]:
         """Return all of it in JSON's types."""
         return asdict(self)
 
     def describe(self) -> str:
         """Write it as lines for a person: by operator, in order of first appearance."""
-        times = Counter(call.operator for call in self.course)
-        sizes = Counter[str]()
-        for call in self.course:
-            sizes[call.operator] += call.bytes_sent
-        rows = [["operator", "times", "bytes"]]
-        rows += [
-            [name, format_count(self.num_passes * number), self._in_step(sizes[name])]
-            for name, number in times.items()
+        names = dict.fromkeys(call.operator for call in self.course)
+        lines = [
+            (name, [call for call in self.course if call.operator == name])
+            for name in names
         ]
-        number, num_bytes = len(self.course), sum(sizes.values())
-        rows.append(
-            [
-                "together",
-                format_count(self.num_passes * number),
-                self._in_step(num_bytes),
-            ]
-        )
+        crosses = self.bytes_between_nodes > 0
+        rows = [["operator", "times", "bytes", *["to other nodes"] * crosses]]
+        for name, calls in [*lines, ("together", list(self.course))]:
+            sizes = [sum(call.bytes_sent for call in calls)]
+            if crosses:
+                sizes.append(sum(call.bytes_between_nodes for call in calls))
+            rows.append(
+                [
+                    name,
+                    format_count(self.num_passes * len(calls)),
+                    *(format_bytes(self.num_passes * size) for size in sizes),
+                ]
+            )
         grains = f"each of its {self.num_passes} grains"
         if self.num_passes == 1:
             grains = "its one grain"
@@ -86,7 +94,5 @@ class AxisTraffic:
             f"in a step for {grains} (in order of appearance; 8 bytes to each other "
             "rank go before each)"
         )
-        return "\n".join([head, *format_table(rows, align="<>>")]) + "\n"
-
-    def _in_step(self, num_bytes: int) -> str:
-        return format_bytes(self.num_passes * num_bytes)
+        align = "<" + ">" * (len(rows[0]) - 1)
+        return "\n".join([head, *format_table(rows, align=align)]) + "\n"

@@ -53,12 +53,4 @@ def rehearse_axis(
     # Zeros in the place of what others would have sent: the values mean nothing.
     with np.errstate(all="ignore"), axis.guard():
         value_and_grad(loss, None, net.trainable_params())(first, answers)
-    times = num_grains * job.train.accumulate
-    return AxisTraffic(
-        axis=name,
-        num_ranks=axis.size,
-        num_passes=times,
-        course=heard.course(),
-        calls={kind: times * num for kind, num in heard.ledger.calls.items()},
-        bytes_sent={kind: times * n for kind, n in heard.ledger.bytes_sent.items()},
-    )
+    return heard.traffic(num_grains * job.train.accumulate)

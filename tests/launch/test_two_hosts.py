@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from threadpoolctl import threadpool_limits
-from two_hosts_rank import CASES, INSIDE, MESHES, PER_HOST, Outcome, train
+from two_hosts_rank import CASES, INSIDE, MESHES, PER_HOST, Outcome, mesh_of, train
 from world.launch import HELPERS
 
 from parallel_params.comm.local import run_threads
-from parallel_params.plan.mesh import Mesh
+from parallel_params.comm.protocol import Communicator
 
 TOOL = HELPERS.parent / "launch" / "two_hosts.py"
 RANK = HELPERS / "two_hosts_rank.py"
@@ -29,6 +29,8 @@ CANNOT = 77
 NO_WAY = "Destination is unreachable"
 # What the headers of packets, their receipts and MPI's own words add.
 OVERHEAD = 0.03
+# What TCP may have sent a second time, where a case sends little: one long packet.
+AGAIN = 64 << 10
 
 
 def run_two_hosts(*words: str, **variables: str) -> str:
@@ -86,11 +88,12 @@ def test_two_hosts_have_the_bits_of_one(
 @cache
 def hash_on_one_host(mesh: str) -> str:
     """Return the hash of the weights on a mesh, trained by threads at level 0."""
-    axes = Mesh(MESHES[mesh])
+
+    def body(comm: Communicator) -> str:
+        return train(comm, 0, mesh_of(mesh), which=mesh).hash
+
     with threadpool_limits(1, "blas"):  # as the hosts' ranks have
-        (found,) = set(
-            run_threads(2 * PER_HOST, lambda comm: train(comm, 0, axes).hash)
-        )
+        (found,) = set(run_threads(2 * PER_HOST, body))
     return found
 
 
@@ -111,21 +114,23 @@ def test_the_cable_carries_what_the_plan_announces(
 
     assert found.announced <= found.carried <= found.announced * (1 + OVERHEAD)
     if "model" in mesh:  # what goes along the axis stays inside the hosts
+        assert found.announced_along == 0
         assert found.carried - found.announced < found.along_axis / 2
 
 
 @pytest.mark.slow  # as above
+@pytest.mark.parametrize("mesh", [each for each in MESHES if each not in INSIDE])
 def test_the_cable_carries_what_cells_send_along_an_axis_across_the_hosts(
-    outcomes: Outcomes,
+    outcomes: Outcomes, mesh: str
 ) -> None:
-    """In all a third of a MB: one packet sent again would show, so the best counts."""
     ratios = []
     for level in range(4):
-        found = outcomes["model, data", level]
-        announced = found.announced + PER_HOST * found.along_axis
+        found = outcomes[mesh, level]
+        announced = found.announced + found.announced_along
+        assert announced <= found.carried <= announced * (1 + OVERHEAD) + AGAIN
         ratios.append(found.carried / announced)
 
-    assert 1 <= min(ratios) <= 1 + OVERHEAD
+    assert min(ratios) <= 1 + OVERHEAD
 
 
 @pytest.mark.slow  # as above

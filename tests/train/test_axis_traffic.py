@@ -28,6 +28,7 @@ WORDS = (
     "batch=8}",
     "model.layers=1",
     "model.width=16",
+    "model.heads=4",
 )
 JOBS = {
     "model": ("gpt-tiny", WORDS),
@@ -44,26 +45,26 @@ JOBS = {
 }
 
 
-def make_job(which: str) -> Job:
+def make_job(which: str, ranks_along: int) -> Job:
     name, overrides = JOBS[which]
     axis = "model" if which == "words" else which
-    return load_job(
-        CONFIGS / f"{name}.toml", [*overrides, f"parallel.mesh={{data=2, {axis}=2}}"]
-    )
+    mesh = f"{{data={4 // ranks_along}, {axis}={ranks_along}}}"
+    return load_job(CONFIGS / f"{name}.toml", [*overrides, f"parallel.mesh={mesh}"])
 
 
+@pytest.mark.parametrize("ranks_along", [2, 4])
 @pytest.mark.parametrize("which", JOBS)
 def test_announced_along_an_axis_is_sent_along_it(
-    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    which: str, ranks_along: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = np.random.default_rng(3).integers(0, 16, 700).astype(np.uint8)
     Path("t.bin").write_bytes(words.tobytes())
-    job = make_job(which)
+    job = make_job(which, ranks_along)
     dataset = load_data(job.data)
 
     def body(comm: Communicator) -> None:
-        mesh = check_world(job, comm.size)
+        mesh = check_world(job, comm.size, 2)
         name = cut_axis_of(job, mesh)
         assert name is not None
         ledger = Ledger(comm)
@@ -103,5 +104,8 @@ def test_announced_along_an_axis_is_sent_along_it(
         sizes = sum(call.bytes_sent for call in announced.course)
         assert sizes * announced.num_passes == announced.total_bytes_sent
         assert format_bytes(announced.total_bytes_sent) in announced.describe()
+        crosses = announced.bytes_between_nodes > 0
+        assert crosses == (ranks_along > 2)
+        assert crosses == ("to other nodes" in announced.describe())
 
     run_threads(4, body)

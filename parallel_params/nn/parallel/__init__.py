@@ -27,6 +27,7 @@ from parallel_params.nn.parallel.passing import (
     scaled,
     sum_cut,
 )
+from parallel_params.nn.parallel.rehearsal import rehearse_step
 from parallel_params.nn.parallel.sequence import (
     SequenceParallelDropout,
     SequenceParallelNorm,
@@ -64,4 +65,5 @@ __all__ = [
     "sum_cut",
     "exchange",
     "scaled",
+    "rehearse_step",
 ]

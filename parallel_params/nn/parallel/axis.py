@@ -1,7 +1,8 @@
 """One axis of a mesh as a rank sees it: where it stands, and what is sent along it.
 
 Sums are made in one fixed order, so a run repeats its bits. That the ranks are in the
-same collective is made sure of in front of each (`rendezvous.py`).
+same collective is made sure of in front of each (`rendezvous.py`). Where an axis
+crosses nodes, sums and gathers go inside of these first (`route.py`).
 """
 
 import math
@@ -14,6 +15,7 @@ from parallel_params.comm.agree import agree_same
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import PlanError
 from parallel_params.nn.parallel.rendezvous import Rendezvous
+from parallel_params.nn.parallel.route import route_over
 from parallel_params.plan.interval import even_split
 from parallel_params.plan.mesh import Mesh
 from parallel_params.tensor.row_sums import tree_sum_rows
@@ -31,6 +33,7 @@ class Axis:
         name: of the axis.
         rank: in the world.
         comm: the ranks along the axis, in mesh order; None if nothing will be sent.
+        nodes: of each rank along the axis; by default those of the mesh.
 
     Attributes:
         mesh: as given.
@@ -38,6 +41,7 @@ class Axis:
         index: this rank's position along the axis.
         size: ranks along the axis.
         ranks: of the world, along the axis, this one among them.
+        nodes: of each of them, as numbers that are equal where memory is shared.
         rendezvous: where they make sure that they do the same.
 
     Raises:
@@ -45,13 +49,21 @@ class Axis:
     """
 
     def __init__(
-        self, mesh: Mesh, name: str, rank: int = 0, comm: Communicator | None = None
+        self,
+        mesh: Mesh,
+        name: str,
+        rank: int = 0,
+        comm: Communicator | None = None,
+        *,
+        nodes: Sequence[int] | None = None,
     ) -> None:
         self.mesh, self.name = mesh, name
         self.size = mesh.group_size((name,))
         self.index = mesh.position(rank, (name,))
         self.ranks = mesh.group(rank, (name,))
+        self.nodes = tuple(nodes or (mesh.node(each) for each in self.ranks))
         self.rendezvous = Rendezvous(comm, name, self.ranks, self.index)
+        self._route = route_over(self.nodes, self.index)
 
     @property
     def cuts_batch(self) -> bool:
@@ -103,7 +115,7 @@ class Axis:
         own = self._sum_pieces(comm, np.ascontiguousarray(array).reshape(-1), counts)
         out = np.empty(array.size, array.dtype)
         out[pieces[self.index].as_slice()] = own
-        comm.all_gather(out, counts)
+        self._gather(comm, out, counts)
         whole: Array = out.reshape(array.shape)
         return whole
 
@@ -114,7 +126,7 @@ class Axis:
         comm = self._meet(what, array, dim)
         parts = np.empty((self.size, array.size), array.dtype)
         parts[self.index] = array.reshape(-1)
-        comm.all_gather(parts.reshape(-1), (array.size,) * self.size)
+        self._gather(comm, parts.reshape(-1), (array.size,) * self.size)
         whole: Array = np.concatenate(list(parts.reshape(self.size, *array.shape)), dim)
         return whole
 
@@ -184,10 +196,18 @@ class Axis:
         self, comm: Communicator, send: Array, counts: Sequence[int]
     ) -> Array:
         wide = send if send.itemsize > 2 else send.astype(np.float32)
+        if self._route is not None:
+            return self._route.reduce_scatter(comm, wide, counts)
         own = counts[self.index]
         rows = np.empty(self.size * own, wide.dtype)
         comm.all_to_all(wide, counts, rows, (own,) * self.size)
         return tree_sum_rows(rows.reshape(self.size, own))
+
+    def _gather(self, comm: Communicator, out: Array, counts: Sequence[int]) -> None:
+        if self._route is None:
+            comm.all_gather(out, counts)
+        else:
+            self._route.all_gather(comm, out, counts)
 
     def _meet(self, what: str, array: Array, dim: int = 0) -> Communicator:
         return self.rendezvous.meet(f"{what} of {array.shape} {array.dtype}, dim {dim}")
@@ -218,7 +238,19 @@ def open_axis(comm: Communicator, mesh: Mesh, name: str = "model") -> Axis:
     # Its own even where the axis is the world: a rank that gives up speaks here while
     # the others wait for it in the collectives of a step.
     group = comm.group(ranks) if len(ranks) > 1 else None
-    return Axis(mesh, name, comm.rank, group)
+    nodes = (
+        None if group is None else _nodes(group, [mesh.node(each) for each in ranks])
+    )
+    return Axis(mesh, name, comm.rank, group, nodes=nodes)
+
+
+def _nodes(comm: Communicator, wanted: Sequence[int]) -> list[int]:
+    """Number the nodes of a group: ranks that share memory, and by the mesh do so."""
+    found = [
+        int(first) for first in comm.all_gather_bytes(b"%d" % comm.node_ranks()[0])
+    ]
+    both = list(zip(found, wanted, strict=True))
+    return [both.index(each) for each in both]
 
 
 def listed(numbers: Sequence[object]) -> str:
