@@ -51,8 +51,16 @@ class Gpt(nn.Cell):
 
     def construct(self, x: pp.Tensor) -> pp.Tensor:
         """Return [batch, tokens, words]."""
+        return self.head(self._features(x))
+
+    def loss(self, x: pp.Tensor, y: pp.Tensor) -> pp.Tensor:
+        """Return the mean loss of the next words y."""
+        return ops.linear_cross_entropy(self._features(x), self.head.weight, y)
+
+    def _features(self, x: pp.Tensor) -> pp.Tensor:
         x = self.words(x) + self.places(self._order)
-        return self.head(self.norm(self.blocks(x)))
+        features: pp.Tensor = self.norm(self.blocks(x))
+        return features
 
 
 def convnet() -> nn.SequentialCell:
@@ -78,8 +86,6 @@ def build(model: Model) -> tuple[nn.Cell, Loss]:
     """Return the network and its loss of a batch."""
     if model.name == "gpt":
         gpt = Gpt()
-        return gpt, lambda x, y: ops.cross_entropy(
-            gpt(x).reshape(-1, WORDS), y.reshape(-1)
-        )
+        return gpt, gpt.loss
     net = convnet() if model.name == "convnet" else mlp(model.widths)
     return net, lambda x, y: ops.cross_entropy(net(x), y)

@@ -108,6 +108,7 @@ from parallel_params.tensor.ops.join import (
     stack,
     unstack,
 )
+from parallel_params.tensor.ops.linear_loss import linear_cross_entropy
 from parallel_params.tensor.ops.loss import (
     cross_entropy,
     mse_loss,
@@ -260,6 +261,7 @@ __all__ = [
     "softmax",
     "log_softmax",
     "cross_entropy",
+    "linear_cross_entropy",
     "mse_loss",
     "zeros",
     "ones",

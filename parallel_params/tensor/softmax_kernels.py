@@ -5,7 +5,7 @@ as long as no row is far below it; `_exponentials` notices and starts over with 
 maximum of every row. Row sums are products with a vector of ones: a quarter of the time
 of a reduction over short rows.
 
-All arrays are C-contiguous; results never share memory with inputs.
+All arrays are C-contiguous; results share no memory with inputs but where it is said.
 """
 
 from functools import lru_cache
@@ -84,7 +84,8 @@ def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
     Args:
         x: [rows, classes] logits, classes > 0.
         labels: [rows] of an integer type, each in [0, classes).
-        grad: [rows, classes] receives softmax minus the one-hot labels, times `scale`.
+        grad: [rows, classes] receives softmax minus the one-hot labels, times `scale`;
+            may be `x`.
         scale: what the gradient is multiplied by.
 
     Returns:
@@ -100,7 +101,8 @@ def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
     for start in range(0, rows, step):
         stop = start + step
         e, loss = grad[start:stop], losses[start:stop]
-        sums, top = _exponentials(x[start:stop], e, ones)
+        block = e.copy() if grad is x else x[start:stop]
+        sums, top = _exponentials(block, e, ones)
         np.subtract(top.reshape(-1), loss, loss)
         np.add(loss, np.log(sums), loss)
         np.divide(factor, sums, sums)

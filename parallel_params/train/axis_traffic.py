@@ -17,8 +17,8 @@ from parallel_params.train.config.job import Job
 from parallel_params.train.data.batches import Batches
 from parallel_params.train.data.dataset import Dataset
 from parallel_params.train.data.sampler import Share
+from parallel_params.train.losses import loss_of
 from parallel_params.train.meshes import cut_axis_of
-from parallel_params.train.models.judged import LossCell
 
 
 def rehearse_axis(
@@ -46,9 +46,7 @@ def rehearse_axis(
     net.set_train(True)
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        if isinstance(net, LossCell):
-            return net.loss(x, y)
-        return trainee.task.loss(net(x), y)
+        return loss_of(net, trainee.task.loss, x, y)
 
     # Zeros in the place of what others would have sent: the values mean nothing.
     with np.errstate(all="ignore"), axis.guard():

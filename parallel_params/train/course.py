@@ -16,6 +16,7 @@ from parallel_params.train.console import Row
 from parallel_params.train.data.batches import Batches
 from parallel_params.train.data.sampler import Share
 from parallel_params.train.journal import Journal
+from parallel_params.train.losses import loss_of
 from parallel_params.train.models.judged import LossCell
 from parallel_params.train.rounds import Manager
 from parallel_params.train.tasks.task import Evaluation
@@ -165,10 +166,7 @@ class Course:
         return losses[0] if num_parts == 1 else math.fsum(losses) / num_parts
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
-        net = self._trainee.net
-        if isinstance(net, LossCell):
-            return net.loss(x, y)
-        return self._task.loss(net(x), y)
+        return loss_of(self._trainee.net, self._task.loss, x, y)
 
     def _note(self, speed: float, *, is_look: bool) -> None:
         rate = self._trainee.rate_of(self.step)  # a look may lower it

@@ -269,6 +269,10 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
         lambda x: ops.cross_entropy(x, LABELS, WEIGHTS, 3, "mean", 0.1),
         (X,),
     ),
+    "linear_cross_entropy": (
+        lambda x, w, b: ops.linear_cross_entropy(x, w, Tensor([1, 0, 2]), b),
+        (X, Y, X[:, 0]),
+    ),
     "mse_loss": (ops.mse_loss, (X, Y)),
     "mse_loss sum": (lambda x, y: ops.mse_loss(x, y, "sum"), (X, Y)),
     "mse_loss broadcast": (ops.mse_loss, (X, ROW)),

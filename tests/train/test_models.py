@@ -23,6 +23,7 @@ from parallel_params.train.data.load import load_data
 from parallel_params.train.data.mnist import load_mnist
 from parallel_params.train.data.texts import words_of
 from parallel_params.train.loop import train
+from parallel_params.train.losses import CrossEntropy, loss_of
 from parallel_params.train.models.build import build_model, describe_model
 from parallel_params.train.result import TrainResult
 from parallel_params.train.tasks.choose import make_task
@@ -121,6 +122,16 @@ def test_a_word_is_told_from_those_before_it_alone() -> None:
         np.testing.assert_allclose(one[0, :7], two[0, :7], atol=1e-6)
         assert not np.allclose(one[0, 7:], two[0, 7:])
         assert one.shape == (1, 12, 9)
+
+
+@pytest.mark.parametrize("is_tied", ["true", "false"])
+def test_a_model_has_the_loss_of_its_outputs(is_tied: str) -> None:
+    net = build_model(tiny(f"model.tied={is_tied}").model, TOLD, seed=1)
+    rng = np.random.default_rng(0)
+    x, y = (Tensor(rng.integers(0, 9, (2, 12)).astype(np.int32)) for _ in range(2))
+    loss = CrossEntropy(label_smoothing=0.1)
+    want = loss(net(x), y).item()
+    assert loss_of(net, loss, x, y).item() == pytest.approx(want, rel=1e-6)
 
 
 TOLD = Interface(sample_shape=(12,), num_outputs=9, is_text=True)

@@ -92,7 +92,11 @@ def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
         return rows.cross_entropy.numpy(x, labels, grad, scale)
     losses = np.empty(len(x), x.dtype)
     ids = np.ascontiguousarray(labels, np.int64)
-    row_loops.cross_entropy(x, ids, grad, x.dtype.type(scale), losses)
+    factor = x.dtype.type(scale)
+    if grad is x:
+        row_loops.cross_entropy_in_place(x, ids, factor, losses)
+    else:
+        row_loops.cross_entropy(x, ids, grad, factor, losses)
     return losses
 
 

@@ -127,22 +127,35 @@ def softmax_slope(g: Array, out: Array, into: Array) -> None:
             row[j] = probability[j] * (grad[j] - total)
 
 
+@inlined
+def _entropy(row: Array, label: int, e: Array, scale: float) -> Element:
+    top, told = _largest(row), row[label]
+    for j in range(row.size):
+        e[j] = exp(row[j] - top)
+    total = _sum(e)
+    factor = scale / total
+    for j in range(row.size):
+        e[j] = e[j] * factor
+    e[label] = e[label] - scale
+    return top - told + np.log(total)
+
+
 @compiled("void(T[:, ::1], int64[::1], T[:, ::1], T, T[::1])")
 def cross_entropy(
     x: Array, labels: Array, grad: Array, scale: float, losses: Array
 ) -> None:
     """Write log(sum(exp(row))) - row[label], and its gradient times `scale`."""
     for i in range(x.shape[0]):
-        row, e, label = x[i], grad[i], labels[i]
-        top = _largest(row)
-        for j in range(row.size):
-            e[j] = exp(row[j] - top)
-        total = _sum(e)
-        losses[i] = top - row[label] + np.log(total)
-        factor = scale / total
-        for j in range(row.size):
-            e[j] = e[j] * factor
-        e[label] = e[label] - scale
+        losses[i] = _entropy(x[i], labels[i], grad[i], scale)
+
+
+@compiled("void(T[:, ::1], int64[::1], T, T[::1])")
+def cross_entropy_in_place(
+    x: Array, labels: Array, scale: float, losses: Array
+) -> None:
+    """The same where the gradient is x: one array, or no loop would be vectorised."""
+    for i in range(x.shape[0]):
+        losses[i] = _entropy(x[i], labels[i], x[i], scale)
 
 
 @compiled("void(T[:, ::1], T[::1], T[::1], T, T[:, ::1], T[::1], T[::1], boolean)")

@@ -8,16 +8,15 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from parallel_params.tensor import softmax_kernels, tape
+from parallel_params.tensor import tape
 from parallel_params.tensor.ops.apply import Operand, as_operand, pair, result
-from parallel_params.tensor.ops.ids import are_in_range
+from parallel_params.tensor.ops.loss_fused import fused_cross_entropy
 from parallel_params.tensor.ops.loss_plain import (
     check_not_empty,
     check_reduction,
     plain_cross_entropy,
     reduced,
 )
-from parallel_params.tensor.ops.loss_weighted import weighted_cross_entropy
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
@@ -61,45 +60,30 @@ def cross_entropy(
         and labels.size
         and not tape.is_nested()
     )
-    out: Tensor | None = None
-    if is_fused and _is_bare(logits, labels, weight, ignore_index, label_smoothing):
-        out = _bare_cross_entropy(x, labels, reduction == "mean")
-    elif is_fused:
-        out = weighted_cross_entropy(
-            x, labels, weight, ignore_index, reduction == "mean", label_smoothing
-        )
-    if out is None:
-        return plain_cross_entropy(
-            x, t, weight, ignore_index, reduction, label_smoothing
-        )
-    return out
+    if is_fused:
+        by_row = logits if logits.ndim == 2 else np.moveaxis(logits, 1, -1)
+        rows = np.ascontiguousarray(by_row).reshape(labels.size, -1)
+        grad = np.empty_like(rows)
+        total = fused_cross_entropy(
+            rows, labels.reshape(-1), grad, weight, ignore_index, reduction == "mean",
+            label_smoothing,
+        )  # fmt: skip
+        if total is not None:
+            return _cross_entropy(x, total, grad)
+    return plain_cross_entropy(x, t, weight, ignore_index, reduction, label_smoothing)
 
 
-def _is_bare(
-    logits: Array,
-    labels: Array,
-    weight: Tensor | None,
-    ignore_index: int,
-    label_smoothing: float,
-) -> bool:
-    """Return whether every row counts, and counts the same."""
-    has_options = weight is not None or label_smoothing != 0.0 or logits.ndim != 2
-    if has_options or 0 <= ignore_index < logits.shape[1]:
-        return False
-    return are_in_range(labels, logits.shape[1])
-
-
-def _bare_cross_entropy(x: Tensor, labels: Array, is_mean: bool) -> Tensor:
-    logits = x._array
-    rows = np.ascontiguousarray(logits)
-    scale = 1.0 / len(rows) if is_mean else 1.0
-    grad = np.empty(rows.shape, rows.dtype)
-    losses = softmax_kernels.cross_entropy(rows, labels, grad, scale)
-    total = np.add.reduce(losses) * rows.dtype.type(scale)
+def _cross_entropy(x: Tensor, total: Array, grad: Array) -> Tensor:
+    """Record a loss whose gradient is known: [rows, classes]."""
+    shape = x._array.shape
 
     def vjp(g: Array) -> tuple[Array]:
         # This runs once, so the gradient may be finished where it lies.
-        return (grad if g.item() == 1 else np.multiply(grad, g, grad),)
+        found = grad if g.item() == 1 else np.multiply(grad, g, grad)
+        if len(shape) == 2:
+            return (found,)
+        by_row = found.reshape(shape[:1] + shape[2:] + shape[1:2])
+        return (np.moveaxis(by_row, -1, 1),)
 
     return result(total, (x,), vjp)
 

@@ -144,7 +144,7 @@ def linear(
     a = as_operand(x, "linear")
     array, w = a._array, weight._array
     shift = None if bias is None else bias._array
-    _check_linear(array, w, shift)
+    _check_linear("linear", array, w, shift)
     if activation is not None and activation not in FUSED:
         named(activation)  # raises for an unknown name
     if tape.is_nested() or array.dtype.char not in "fd":
@@ -165,14 +165,35 @@ def linear(
         grad = g if g.ndim == 2 else g.reshape(len(rows), w.shape[0])
         if slope is not None:
             grad = slope(grad)
-        return _linear_grads(grad, array, rows, w, nodes)[: len(inputs)]
+        return linear_grads(grad, array, rows, w, nodes)[: len(inputs)]
 
     if array.ndim == 2:
         return result(out, inputs, vjp)
     return result(out.reshape(*array.shape[:-1], w.shape[0]), inputs, vjp)
 
 
-def _linear_grads(
+def affine(
+    x: Tensor, weight: Tensor, bias: Tensor | None, operator: str
+) -> tuple[Array, Array]:
+    """Return the rows of x, and a fresh [rows, out] x @ weight.T + bias, not recorded.
+
+    Args:
+        x: [..., in] of floating point.
+        weight: [out, in].
+        bias: [out], or None.
+        operator: who asks, for errors: those of `linear`.
+    """
+    array, w = x._array, weight._array
+    shift = None if bias is None else bias._array
+    _check_linear(operator, array, w, shift)
+    rows = array.reshape(math.prod(array.shape[:-1]), w.shape[1])
+    out = np.matmul(rows, w.T)
+    if shift is not None:
+        add_bias(out, shift)
+    return rows, out
+
+
+def linear_grads(
     g: Array,
     x: Array,
     rows: Array,
@@ -209,24 +230,24 @@ def _plain_linear(
     return out if activation is None else named(activation)(out)
 
 
-def _check_linear(x: Array, weight: Array, bias: Array | None) -> None:
+def _check_linear(operator: str, x: Array, weight: Array, bias: Array | None) -> None:
     xs, ws = x.shape, weight.shape
     if not xs or len(ws) != 2 or xs[-1] != ws[1]:
         raise ValueError(
-            f"linear: x of shape {xs} does not fit weight of shape {ws}: weight must "
-            f"be [out, in] and the last dim of x must be `in`"
+            f"{operator}: x of shape {xs} does not fit weight of shape {ws}: weight "
+            f"must be [out, in] and the last dim of x must be `in`"
         )
     if x.dtype is not weight.dtype:
-        _check_dtypes("linear", x, weight)
+        _check_dtypes(operator, x, weight)
     if bias is None:
         return
     if bias.shape != ws[:1]:
         raise ValueError(
-            f"linear: bias of shape {bias.shape} does not fit weight of shape "
+            f"{operator}: bias of shape {bias.shape} does not fit weight of shape "
             f"{ws}: it must be {ws[:1]}"
         )
     if x.dtype is not bias.dtype:
-        _check_dtypes("linear", x, bias)
+        _check_dtypes(operator, x, bias)
 
 
 def _check_dtypes(operator: str, x: Array, y: Array) -> None:

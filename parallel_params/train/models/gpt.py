@@ -63,6 +63,17 @@ class Gpt(nn.Cell):
             return scores
         return ops.matmul(x, self.words.embedding_table.transpose())
 
+    def told(
+        self, features: Tensor, answers: Tensor, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """Compute the mean cross-entropy of [num, length] words, 0-d."""
+        table = (
+            self.words.embedding_table if self.scores is None else self.scores.weight
+        )
+        return ops.linear_cross_entropy(
+            features, table, answers, label_smoothing=label_smoothing
+        )
+
     def _make_table(self, model: GptModel, vocabulary: int) -> nn.Cell:
         return nn.Embedding(vocabulary, model.width, embedding_table=LAW)
 

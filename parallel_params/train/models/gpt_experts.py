@@ -89,11 +89,7 @@ class ExpertsGpt(Gpt, LossCell):
     def loss(self, x: Tensor, answers: Tensor) -> Tensor:
         """Compute the mean cross-entropy and, weighed, the balance of all layers."""
         features, balance = self._run(x)
-        scores = self.score(features)
-        told = ops.cross_entropy(
-            scores.reshape(-1, scores.shape[-1]), answers.reshape(-1)
-        )
-        return told + balance * self._table.balance
+        return self.told(features, answers) + balance * self._table.balance
 
     def counts(self) -> dict[str, int]:
         """Return how many choices there were, and how many found no room."""
