@@ -16,7 +16,7 @@ from parallel_params.plan.interval import Interval
 from parallel_params.tensor import tape
 from parallel_params.tensor.dtype import DType, dtype_of
 from parallel_params.tensor.initializer import LazyTensor
-from parallel_params.tensor.ops.apply import memory_to_write
+from parallel_params.tensor.ops.apply import note_write
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
@@ -241,11 +241,11 @@ class Storage(Settings, Tensor):
             if self.init_mode is not None:
                 self._array = np.empty(self.shape, self.dtype.numpy)
                 self.init_mode = None
-            target = memory_to_write(self)
+            note_write(self)
             if self._write is not None:
                 self._write(self, source)
             else:
-                np.copyto(target, source, casting="unsafe")
+                np.copyto(self._array, source, casting="unsafe")
         self.sliced = slice_shape
         return self
 

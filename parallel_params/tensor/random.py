@@ -7,13 +7,15 @@ The laws use only operations that IEEE 754 rounds exactly, so they give the same
 every CPU.
 
 The rest is bookkeeping per thread (ranks of a thread world are threads): the seed,
-which is 0 until `set_seed`, and a count that gives every `next_stream()` its own
-stream. All ranks that do the same agree without a message. This module knows no
-parameters and no initialisers; those are in `tensor/initializer.py`.
+which is 0 until `set_seed`, or that of the caller of a thread world, and a count that
+gives every `next_stream()` its own stream. All ranks that do the same agree without a
+message. This module knows no parameters and no initialisers; those are in
+`tensor/initializer.py`.
 """
 
 import hashlib
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -109,12 +111,16 @@ def _digest(keys: tuple[Key, ...]) -> Words:
     return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
 
+# Of the thread in whose context this one began: a rank of a thread world has its seed.
+_seed_of_caller: ContextVar[int] = ContextVar("seed", default=0)
+
+
 class _State(threading.local):
     """This thread's seed, open scopes, counts, and its one Philox generator."""
 
     def __init__(self) -> None:
         # Of the seed and the open scopes: what the next stream is derived from.
-        self.keys: tuple[Key, ...] = (0,)
+        self.keys: tuple[Key, ...] = (_seed_of_caller.get(),)
         self.num_drawn = 0
         # Setting the state of a generator costs a tenth of making one.
         self._philox = np.random.Philox(key=0)
@@ -148,6 +154,7 @@ def set_seed(seed: int) -> None:
     if seed < 0:
         raise ValueError(f"a seed is at least 0, not {seed}")
     _state.keys = (seed,)
+    _seed_of_caller.set(seed)
     _state.num_drawn = 0
 
 
@@ -209,7 +216,10 @@ class scope:  # noqa: N801 - used like a function: `with scope("step", step):`
 
     def __enter__(self) -> None:
         self._outer = _state.keys, _state.num_drawn
-        _state.keys, _state.num_drawn = (*_state.keys, "scope", *self._keys), 0
+        _state.keys, _state.num_drawn = (
+            (*_state.keys, "scope", *self._keys),
+            0,
+        )
 
     def __exit__(self, *_: object) -> None:
         _state.keys, _state.num_drawn = self._outer

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from parallel_params.comm.local import run_threads
+from parallel_params.comm.protocol import Communicator
 from parallel_params.tensor import quantile, random
 from parallel_params.tensor.random import Stream
 
@@ -150,3 +152,16 @@ def test_every_thread_starts_from_seed_zero() -> None:
         thread.start()
         thread.join()
     assert found[0] == found[1] == Stream((0, "draw", 0))
+
+
+def test_ranks_of_a_thread_world_have_the_seed_of_their_caller() -> None:
+    def draw(_: Communicator) -> tuple[int, Stream]:
+        return random.get_seed(), random.next_stream()
+
+    before = random.get_position()
+    try:
+        random.set_seed(11)
+        alone = run_threads(1, draw)
+        assert run_threads(2, draw) == 2 * alone
+    finally:
+        random.set_position(*before)

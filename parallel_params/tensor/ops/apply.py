@@ -42,8 +42,8 @@ def result(
     return out
 
 
-def memory_to_write(x: Tensor) -> Array:
-    """Return the memory of `x` for a write that is not on the tape.
+def note_write(x: Tensor) -> None:
+    """Prepare a write to `x` that is not on the tape.
 
     A leaf notes it, so that a sweep which needs the old values refuses. A plain tensor
     that was read gets new memory, and the tape keeps the old one.
@@ -53,7 +53,6 @@ def memory_to_write(x: Tensor) -> Array:
     elif type(x) is Tensor and getattr(x, "_is_read", False):
         x._array = x._array.copy()
         x._is_read = False
-    return x._array
 
 
 def as_operand(value: Operand, operator: str) -> Tensor:

@@ -8,7 +8,7 @@ from parallel_params.tensor.ops.apply import (
     Operand,
     as_operand,
     cast,
-    memory_to_write,
+    note_write,
     result,
 )
 from parallel_params.tensor.tensor import Tensor
@@ -75,5 +75,6 @@ def assign(variable: Tensor, value: Operand) -> Tensor:
             "assign: this tensor is being differentiated by, and its derivative needs "
             "the values it has; assign after the gradient call"
         )
-    np.copyto(memory_to_write(variable), source)
+    note_write(variable)
+    np.copyto(variable._array, source)
     return variable

@@ -14,7 +14,7 @@ from parallel_params.tensor.ops.apply import (
     Operand,
     as_operand,
     cast,
-    memory_to_write,
+    note_write,
     result,
 )
 from parallel_params.tensor.ops.dims import as_dim
@@ -128,7 +128,8 @@ def setitem(x: Tensor, index: object, value: Operand) -> None:
     part = as_operand(value, "setitem")
     where = _as_index(index)
     if not (tape.is_tracked(x) or tape.is_tracked(part)):
-        _write(memory_to_write(x), where, part._array)
+        note_write(x)
+        _write(x._array, where, part._array)
         return
     if type(x) is not Tensor or isinstance(x._node, tape.AccumulatorLeaf):
         if tape.is_recording() or tape.is_tracked(part):
@@ -137,7 +138,8 @@ def setitem(x: Tensor, index: object, value: Operand) -> None:
                 "remember where the value came from; write to it outside of the "
                 "gradient call, or use where()"
             )
-        _write(memory_to_write(x), where, part._array)
+        note_write(x)
+        _write(x._array, where, part._array)
         return
     before = result(x._array, (x,), lambda g: (g,), lambda g, *_: (g,))
     part = cast(part, x._array.dtype)
