@@ -6,13 +6,14 @@ leaves behind is written in `journal`; here is only what happens in which order.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
 from parallel_params.comm.agree import agree_ok, agree_same
 from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import DataError
-from parallel_params.nn.parallel import open_axis
+from parallel_params.nn.parallel import Axis, open_axis
 from parallel_params.plan.mesh import Mesh
 from parallel_params.runtime.nodes import mesh_on_nodes
 from parallel_params.train.blas import blas_threads
@@ -78,10 +79,11 @@ def train(
     Collective: every rank, with the same job.
     """
     mesh = mesh_on_nodes(check_world(job, comm.size), comm)
-    trainee = _prepare(job, comm, mesh)
+    trainee, axis = _prepare(job, comm, mesh)
     origin = find_origin(job, trainee, comm, mesh, resume)
     folder = make_run_folder(job.run, comm, now(), is_resumed=resume is not None)
     with (
+        nullcontext() if axis is None else axis,
         run_log(folder.path, comm.rank) as log,
         blas_threads(job.parallel.blas_threads, comm),
         kernels(job.parallel.kernels, comm),
@@ -151,8 +153,8 @@ def _environment(trainee: Trainee, manager: Manager) -> dict[str, object]:
     }
 
 
-def _prepare(job: Job, comm: Communicator, mesh: Mesh) -> Trainee:
-    """Read the data and build the model, or fail on all ranks.
+def _prepare(job: Job, comm: Communicator, mesh: Mesh) -> tuple[Trainee, Axis | None]:
+    """Read the data and build the model along its axis, or fail on all ranks.
 
     Collective: every rank.
     """
@@ -169,7 +171,7 @@ def _prepare(job: Job, comm: Communicator, mesh: Mesh) -> Trainee:
     agree_ok(comm, error)
     agree_same(comm, trainee.dataset.digest, "the checksum of the data")
     _look_at_data(trainee.dataset, comm)
-    return trainee
+    return trainee, axis
 
 
 def _check_batch(job: Job, dataset: Dataset) -> None:

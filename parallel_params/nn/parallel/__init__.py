@@ -1,11 +1,11 @@
 """Cells whose ranks work together along an axis of a mesh, and what they are made of.
 
     mesh = pp.Mesh(data=2, model=2)
-    axis = nn.parallel.open_axis(comm, mesh)
-    net = nn.SequentialCell(
-        nn.parallel.ColumnParallelDense(64, 256, activation="relu", axis=axis),
-        nn.parallel.RowParallelDense(256, 10, axis=axis),
-    )
+    with nn.parallel.open_axis(comm, mesh) as axis:
+        net = nn.SequentialCell(
+            nn.parallel.ColumnParallelDense(64, 256, activation="relu", axis=axis),
+            nn.parallel.RowParallelDense(256, 10, axis=axis),
+        )
 
 Their weights are slices of those that one rank would have, flagged
 `layerwise_parallel`: never broadcast or reduced along the axis.

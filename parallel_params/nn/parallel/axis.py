@@ -26,7 +26,7 @@ class Axis:
     """A rank's place on one axis of a mesh, and the collectives along it.
 
     Make one with `open_axis`, or without any communication with `Axis`, which is enough
-    to build a model and to plan it.
+    to build a model and to plan it. One that was opened is closed by `close` or `with`.
 
     Args:
         mesh: names the axes.
@@ -64,6 +64,24 @@ class Axis:
         self.nodes = tuple(nodes or (mesh.node(each) for each in self.ranks))
         self.rendezvous = Rendezvous(comm, name, self.ranks, self.index)
         self._route = route_over(self.nodes, self.index)
+
+    def close(self) -> None:
+        """Free the communicator of an axis that was opened; it sends nothing any more.
+
+        Cells that are cut along it keep their weights. Without `close` the communicator
+        lives until MPI ends, and MPICH has room for about 2000 of them. At the end of a
+        `with` block an axis is closed as well, unless something was raised inside.
+
+        Collective: the ranks along the axis.
+        """
+        self.rendezvous.close()
+
+    def __enter__(self) -> "Axis":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # else the others may be anywhere, and freeing could hang
+            self.close()
 
     @property
     def cuts_batch(self) -> bool:
@@ -221,6 +239,9 @@ def open_axis(comm: Communicator, mesh: Mesh, name: str = "model") -> Axis:
         mesh: names them.
         name: of the axis.
 
+    Returns:
+        An axis to close with `Axis.close`, or to take as a `with` block.
+
     Raises:
         PlanError: the mesh has another number of ranks, or no such axis; on all ranks.
         PlanMismatch: the ranks name different meshes or axes.
@@ -238,19 +259,13 @@ def open_axis(comm: Communicator, mesh: Mesh, name: str = "model") -> Axis:
     # Its own even where the axis is the world: a rank that gives up speaks here while
     # the others wait for it in the collectives of a step.
     group = comm.group(ranks) if len(ranks) > 1 else None
-    nodes = (
-        None if group is None else _nodes(group, [mesh.node(each) for each in ranks])
-    )
+    first = comm.node_ranks()[0]
+    nodes = None
+    if group is not None:  # as they are, and no larger than the mesh says
+        found = [int(text) for text in group.all_gather_bytes(b"%d" % first)]
+        both = list(zip(found, map(mesh.node, ranks), strict=True))
+        nodes = [both.index(each) for each in both]
     return Axis(mesh, name, comm.rank, group, nodes=nodes)
-
-
-def _nodes(comm: Communicator, wanted: Sequence[int]) -> list[int]:
-    """Number the nodes of a group: ranks that share memory, and by the mesh do so."""
-    found = [
-        int(first) for first in comm.all_gather_bytes(b"%d" % comm.node_ranks()[0])
-    ]
-    both = list(zip(found, wanted, strict=True))
-    return [both.index(each) for each in both]
 
 
 def listed(numbers: Sequence[object]) -> str:

@@ -37,7 +37,14 @@ class Rendezvous:
         self._marks = np.zeros(len(ranks), np.int64)
         self._ordinal = 0
         self._is_over = False
+        self._is_closed = False
         self._parting: Pending | None = None
+
+    def close(self) -> None:
+        """Free the communicator, if there is one; see `Axis.close`."""
+        if self._comm is not None:
+            self._comm.close()
+            self._comm, self._is_closed = None, True
 
     def begin(self) -> None:
         """Start a pass, which `end` ends; `Axis.guard` does both."""
@@ -52,7 +59,7 @@ class Rendezvous:
         Raises:
             RankFailed: a rank gave up.
             PlanMismatch: the ranks are about to do different things.
-            CommunicationError: there is no communicator.
+            CommunicationError: there is no communicator, or it is closed.
 
         Collective: the ranks along the axis.
         """
@@ -91,6 +98,11 @@ class Rendezvous:
         return None
 
     def _start(self, mark: int) -> Pending:
+        if self._is_closed:
+            raise CommunicationError(
+                f"axis {self._name!r} is closed; run cells that are cut along it "
+                "before, inside of its with block"
+            )
         if self._comm is None:
             raise CommunicationError(
                 f"axis {self._name!r} was made without a communicator, for a plan; "
