@@ -24,7 +24,7 @@ from parallel_params.errors import CheckpointMismatch
 from parallel_params.nn.packing import Packing
 from parallel_params.plan.plan import Plan
 from parallel_params.plan.spec import MASTER_WEIGHT
-from parallel_params.plan.text import name_some
+from parallel_params.plan.text import name_some, plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ class _Finder:
                 how = "averages of their averages"
             self._note_alike(
                 wanted,
-                f"{first.num_slices} slices of shape {first.shape} became "
+                f"{plural(first.num_slices, 'slice')} of shape {first.shape} became "
                 f"{wanted.num_slices} of shape {wanted.shape}, {how}",
             )
 

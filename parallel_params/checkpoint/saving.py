@@ -9,6 +9,7 @@ leaves the folder with the other name, or the whole checkpoint; never a part of 
 run beside training on values that do not change.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -265,7 +266,17 @@ def named(error: Exception, path: Path) -> Exception:
     if not isinstance(error, OSError) or isinstance(error, CheckpointNotSaved):
         return error
     where = error.filename or path
+    what = f"{where} cannot be written: {error.strerror or error}"
+    if isinstance(error, FileNotFoundError):
+        return CheckpointNotSaved(
+            f"{what}; a folder of this path was removed or renamed while the run went "
+            "on: put it back, or save to another one"
+        )
+    first = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        first = "make room, or "
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        first = "let this user write there, or "
     return CheckpointNotSaved(
-        f"{where} cannot be written: {error.strerror or error}; make room, or save to "
-        "another folder. Earlier checkpoints are untouched"
+        f"{what}; {first}save to another folder. Earlier checkpoints are untouched"
     )

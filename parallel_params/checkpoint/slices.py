@@ -14,6 +14,7 @@ from parallel_params.checkpoint.sources import Averaged, Copied, Recut, Source
 from parallel_params.checkpoint.tensors import Described
 from parallel_params.errors import CheckpointError, CheckpointMismatch, PlanError
 from parallel_params.plan.codec import decode
+from parallel_params.plan.text import plural
 
 Layerwise: TypeAlias = str | int | Mapping[int, int]
 """What a layerwise-parallel parameter gets if the number of its slices has changed,
@@ -174,9 +175,10 @@ def choose(
     if choice.kind == "mean":
         return Averaged(tuple(slices)) if num_saved > 1 else Copied(slices[0])
     what = (
-        f"{where} has {num_saved} slices of shape {slices[0].shape} of "
-        f"{wanted.key._replace(slice_index=0)}, and here are {wanted.num_slices} of "
-        f"shape {wanted.shape}"
+        f"{where} has {plural(num_saved, 'slice')} of shape {slices[0].shape} of "
+        f"{wanted.key._replace(slice_index=0)}, and here "
+        f"{'is' if wanted.num_slices == 1 else 'are'} {wanted.num_slices} of shape "
+        f"{wanted.shape}"
     )
     if choice.kind == "fail":
         raise CheckpointMismatch(

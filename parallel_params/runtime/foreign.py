@@ -4,12 +4,12 @@ They may come from a hand-written adjoint, from finite differences or from anoth
 framework on the CPU: whatever NumPy can read as an array.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from parallel_params.nn.parameter import Parameter
+from parallel_params.plan.text import did_you_mean
 from parallel_params.runtime.arena import Arena
 from parallel_params.tensor.tape import Array
 
@@ -24,7 +24,7 @@ def check_gradients(
         parameters: the trained ones, by name.
 
     Raises:
-        KeyError: a name that is no trained parameter's, with the nearest names.
+        KeyError: a name that is no trained parameter's, with names that are.
         ValueError: a gradient of another shape than its parameter.
         TypeError: a gradient that is not made of real numbers, or no mapping at all.
     """
@@ -35,9 +35,8 @@ def check_gradients(
         )
     for name in gradients:
         if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=3)
-            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise KeyError(f"{name!r} is not the name of a trained parameter{hint}")
+            hint = did_you_mean(str(name), parameters)
+            raise KeyError(f"{name!r} is not the name of a trained parameter. {hint}")
     arrays = {name: np.asarray(gradient) for name, gradient in gradients.items()}
     for name, array in arrays.items():
         _check(name, array, parameters[name])

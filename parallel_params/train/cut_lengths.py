@@ -1,5 +1,6 @@
 """What the axis of a mesh has to divide, as far as a job alone says it."""
 
+from parallel_params.nn.layers.feed_forward import hidden_width
 from parallel_params.train.config.data import ClustersData, TokensData
 from parallel_params.train.config.job import Job
 from parallel_params.train.config.models import ClassesModel, GptModel
@@ -32,8 +33,7 @@ def gpt_lengths(model: GptModel, num_words: int | None = None) -> dict[str, int]
     """
     if model.experts is not None:
         return {"model.experts.num": model.experts.num}
-    is_gated = model.activation == "swiglu"
-    hidden = -(-8 * model.width // 24) * 8 if is_gated else 4 * model.width
+    hidden = hidden_width(model.width, is_gated=model.activation == "swiglu")
     lengths = {"model.heads": model.heads}
     if model.kv_heads is not None:
         lengths["model.kv_heads"] = model.kv_heads

@@ -4,7 +4,9 @@ A save is recorded operation by operation. Then, for every operation, the disk i
 as a crash right behind it may leave it, and the newest checkpoint is read from there.
 """
 
+import errno
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
@@ -21,6 +23,7 @@ from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import remove_left_over
 from parallel_params.checkpoint.manifest import Layout
 from parallel_params.checkpoint.reading import Reader
+from parallel_params.checkpoint.saving import named
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
@@ -138,3 +141,23 @@ def test_what_a_crash_left_is_removed_at_the_next_start(
             names = {path.name for path in kept.iterdir()}
             assert names <= {"latest", *(f"step-00000{step}" for step in contents)}
     assert num_left > 0
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.ENOSPC, "make room, or save to another folder"),
+        (errno.EACCES, "let this user write there"),
+        (errno.EROFS, "let this user write there"),
+        (errno.ENOENT, "removed or renamed while the run went on"),
+        (errno.EIO, "; save to another folder"),
+    ],
+)
+def test_what_hinders_a_save_is_told_with_its_own_remedy(
+    code: int, remedy: str
+) -> None:
+    place = Path("run/checkpoints/step-000010.tmp")
+    told = str(named(OSError(code, os.strerror(code), str(place)), place))
+    assert f"{place} cannot be written: {os.strerror(code)}" in told
+    assert remedy in told
+    assert ("room" in told) == (code == errno.ENOSPC)

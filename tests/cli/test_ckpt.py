@@ -125,10 +125,10 @@ def test_what_a_rank_would_read_is_what_a_transfer_of_plans_says(kept: Path) -> 
 def test_diff_says_what_ranks_own_parameters_would_get(kept: Path) -> None:
     own = "parallel.override=[{match='*bias', layerwise_parallel=true}]"
     words = (kept, DIGITS, *SMALL, own, "-n", 2)
-    with pytest.raises(CheckpointMismatch, match="1 slices of shape"):
+    with pytest.raises(CheckpointMismatch, match="1 slice of shape"):
         say("diff", *words)
     told = say("diff", *words, "checkpoint.layerwise=mean")
-    assert "1 slices of shape (9,) became 2 of shape (9,), as layerwise says" in told
+    assert "1 slice of shape (9,) became 2 of shape (9,), as layerwise says" in told
     assert "it had" in told
 
 

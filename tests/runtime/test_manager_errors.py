@@ -165,6 +165,7 @@ def one_rank_cases() -> dict[str, tuple[Callable[[], object], type[Exception], s
         "loss of shape": (lambda: step_with(Tensor([1.0, 2.0])), TypeError, "(2,)"),
         "loss of ints": (lambda: step_with(Tensor(1)), TypeError, "Int64"),
         "misspelt": (lambda: update({"0.wieght": x}), KeyError, "0.weight"),
+        "like no other": (lambda: update({"zzz": x}), KeyError, "Known: '0.bias', "),
         "gradient shape": (lambda: update({"0.weight": x}), ValueError, "(6, 7)"),
         "gradient dtype": (
             lambda: update({"1.bias": np.zeros(3, complex)}),

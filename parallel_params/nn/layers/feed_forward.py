@@ -10,6 +10,17 @@ from parallel_params.tensor.ops.gated import swiglu
 from parallel_params.tensor.tensor import Tensor
 
 
+def hidden_width(dim: int, *, is_gated: bool) -> int:
+    """Return the width between if none is given, for a width `dim` of the input.
+
+    A gated layer has three weights where a plain one has two: with 8 / 3 * dim, rounded
+    up to a multiple of 8, it has about as many numbers as a plain one with 4 * dim.
+
+    Source: Shazeer, GLU Variants Improve Transformer (2020), section 3.
+    """
+    return -(-8 * dim // 24) * 8 if is_gated else 4 * dim
+
+
 class FeedForward(Cell):
     """Out to a wider layer, an activation, and back.
 
@@ -39,7 +50,9 @@ class FeedForward(Cell):
     ) -> None:
         super().__init__()
         checked_count("dim", dim)
-        wide = 4 * dim if hidden_dim is None else hidden_dim
+        wide = hidden_dim
+        if wide is None:
+            wide = hidden_width(dim, is_gated=False)
         self.up = Dense(dim, wide, weight_init, "zeros", has_bias, activation, dtype)
         self.down = Dense(wide, dim, weight_init, has_bias=has_bias, dtype=dtype)
         self.dropout = Dropout(p=dropout)
@@ -82,7 +95,9 @@ class SwiGLU(Cell):
     ) -> None:
         super().__init__()
         checked_count("dim", dim)
-        wide = -(-8 * dim // 24) * 8 if hidden_dim is None else hidden_dim
+        wide = hidden_dim
+        if wide is None:
+            wide = hidden_width(dim, is_gated=True)
         checked_count("hidden_dim", wide)
         # Gate and gated lie in one weight, [2 * hidden_dim, dim]: one product.
         self.up = Dense(dim, 2 * wide, weight_init, has_bias=has_bias, dtype=dtype)

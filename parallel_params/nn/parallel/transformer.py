@@ -2,6 +2,7 @@
 
 from parallel_params.nn.cell import Cell
 from parallel_params.nn.layers.basic import Dropout
+from parallel_params.nn.layers.feed_forward import hidden_width
 from parallel_params.nn.layers.transformer import make_norm
 from parallel_params.nn.packing import GATED
 from parallel_params.nn.parallel.attention import HeadParallelAttention
@@ -56,8 +57,9 @@ class ParallelFeedForward(AxisCell):
     ) -> None:
         super().__init__(axis, sees_same_samples=True)
         self.is_gated = activation == "swiglu"
-        default = -(-8 * dim // 24) * 8 if self.is_gated else 4 * dim
-        wide = default if hidden_dim is None else hidden_dim
+        wide = hidden_dim
+        if wide is None:
+            wide = hidden_width(dim, is_gated=self.is_gated)
         fused = activation if activation in _FUSED else None
         self._then = None if self.is_gated or fused else named(activation)
 
