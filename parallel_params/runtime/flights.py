@@ -1,4 +1,4 @@
-"""Messages under way between nodes: so many at a time, each with memory of its own.
+"""Messages under way between nodes: so many at a time, each with its own memory if any.
 
 While one travels, the rank computes: it sums what the last one brought, or goes on with
 its backward pass. Who starts another one first waits for the oldest. All ranks start
@@ -56,29 +56,39 @@ class Flight:
 
 
 class Flights:
-    """The flights of a rank, used in turn.
+    """The flights of a rank, used in turn: those with memory, and those without.
+
+    What is received where it belongs needs no memory, and goes beside what does: a sum
+    need not be there before the one before it has gone round.
 
     Args:
-        num_bytes: memory of each.
+        num_bytes: memory of each that has some.
     """
 
     def __init__(self, num_bytes: int) -> None:
-        self._flights = tuple(Flight(num_bytes) for _ in range(NUM_FLIGHTS))
-        self._next = 0
+        sizes = [num_bytes] * NUM_FLIGHTS + [0] * NUM_FLIGHTS
+        self._flights = tuple(Flight(size) for size in sizes)
+        self._next = {False: 0, True: NUM_FLIGHTS}
         self._is_empty = True  # nothing has been claimed since all have landed
 
-    def claim(self) -> Flight:
-        """Return the flight that comes next, landed."""
+    def claim(self, *, is_bare: bool = False) -> Flight:
+        """Return the flight that comes next, landed.
+
+        Args:
+            is_bare: whether it may be without memory.
+        """
         self._is_empty = False
-        flight = self._flights[self._next]
-        self._next = (self._next + 1) % NUM_FLIGHTS
+        place = self._next[is_bare]
+        self._next[is_bare] = place - place % NUM_FLIGHTS + (place + 1) % NUM_FLIGHTS
+        flight = self._flights[place]
         flight.land()
         return flight
 
     def land_all(self) -> None:
-        """Land all, the oldest first."""
+        """Land all, the oldest of each kind first."""
         if self._is_empty:
             return
-        for _ in self._flights:
-            self.claim()
+        for is_bare in (False, True):
+            for _ in range(NUM_FLIGHTS):
+                self.claim(is_bare=is_bare)
         self._is_empty = True

@@ -193,8 +193,9 @@ class Reducer:
         role = self._role
         if role.cross is None:
             return None
-        flight = self._flights.claim()
-        if role.num_local == 1:
+        is_bare = role.num_local == 1  # received where it belongs
+        flight = self._flights.claim(is_bare=is_bare)
+        if is_bare:
             flight.depart(role.cross.start_all_gather(buffer, role.lane_counts))
             return flight
         (packed,) = flight.take(self._dtype, sum(role.lane_counts))

@@ -46,6 +46,21 @@ def test_a_flight_lands_when_its_place_is_needed_again() -> None:
     assert log[2:] == ["1", "after 1", "2", "after 2"]
 
 
+def test_what_needs_no_memory_goes_beside_what_does() -> None:
+    log: list[str] = []
+    flights = Flights(8)
+    for number in range(NUM_FLIGHTS):
+        flights.claim().depart(Waiting(log, f"sum {number}"))
+        bare = flights.claim(is_bare=True)
+        bare.depart(Waiting(log, f"gather {number}"))
+        assert bare.take(np.dtype(np.float32), 0)[0].size == 0
+    assert not log
+    flights.claim(is_bare=True)
+    assert log == ["gather 0"]
+    flights.land_all()
+    assert log[1:] == ["sum 0", "sum 1", "gather 1"]
+
+
 def test_what_is_due_at_a_landing_is_done_once() -> None:
     done: list[int] = []
     flight = Flights(8).claim()
