@@ -28,6 +28,7 @@ from parallel_params.tensor import (
     pool_kernels,
     softmax_kernels,
 )
+from parallel_params.tensor.erf import erf_gelu
 from parallel_params.tensor.kernel_set import Kernel
 from parallel_params.tensor.window import Window
 
@@ -144,6 +145,7 @@ def cases() -> list[Case]:
 
     norm, grads = norm_kernels.norm, norm_kernels.norm_grads
     wides, thin = f"{ROWS}x{4 * WIDTH}", f"{ROWS}x{WIDTH}"
+    bent, tilt = np.empty_like(wide), np.empty_like(wide)
     steep[...] = 1
     return [
         _rule("AdamW", AdamWRule()),
@@ -155,6 +157,12 @@ def cases() -> list[Case]:
         _in_place("bias", kernels.add_bias, wide, long),
         _in_place("bias + relu", kernels.bias_relu, wide, long),
         _in_place("bias + gelu + slope", kernels.bias_gelu, wide, long, steep.copy()),
+        Case(
+            name="gelu by the error function + slope",
+            size=wides,
+            run=lambda: erf_gelu(wide, bent, tilt),
+            results=(bent, tilt),
+        ),
         Case(name="relu, backward", size=wides, run=relu_slope, results=(slope,)),
         Case(
             name="softmax",

@@ -1,33 +1,40 @@
-"""The error function, which NumPy does not have, in blocks that stay in the L2 cache.
+"""The error function, which NumPy does not have, and the GELU that is made of it.
 
-Array code alone: operators that use it are in `tensor/ops/`.
+In blocks that stay in the L2 cache. Array code alone: operators that use it are in
+`tensor/ops/`.
 """
+
+import math
 
 import numpy as np
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import blocks
 from parallel_params.tensor.tape import Array
 
 # erf(y) = y A(y^2) / B(y^2) up to this y, and 1 - exp(-y^2) C(y) / D(y) beyond.
-_NEAR = 0.46875
-_FAR = 6.0  # erf differs from 1 by less than the spacing of float64 from here on
+NEAR = 0.46875
+FAR = 6.0  # erf differs from 1 by less than the spacing of float64 from here on
+
+ROOT_HALF = math.sqrt(0.5)
+DENSITY = 1.0 / math.sqrt(2.0 * math.pi)  # of the normal law at 0
 
 # Highest power first.
-_A = (
+A = (
     1.85777706184603153e-1,
     3.16112374387056560,
     1.13864154151050156e2,
     3.77485237685302021e2,
     3.20937758913846947e3,
 )
-_B = (
+B = (
     1.0,
     2.36012909523441209e1,
     2.44024637934444173e2,
     1.28261652607737228e3,
     2.84423683343917062e3,
 )
-_C = (
+C = (
     2.15311535474403846e-8,
     5.64188496988670089e-1,
     8.88314979438837594,
@@ -38,7 +45,7 @@ _C = (
     2.05107837782607147e3,
     1.23033935479799725e3,
 )
-_D = (
+D = (
     1.0,
     1.57449261107098347e1,
     1.17693950891312499e2,
@@ -67,16 +74,46 @@ def erf(x: Array) -> Array:
     return out.reshape(x.shape)
 
 
+@kernel(fast="parallel_params.tensor.fast.erf_loops")
+def erf_gelu(x: Array, out: Array, slope: Array | None) -> None:
+    """Write x (1 + erf(x / sqrt(2))) / 2, and its derivative into `slope` if wanted.
+
+    Args:
+        x: float32 or float64, C-contiguous.
+        out: of the shape and type of `x`, C-contiguous.
+        slope: likewise; None if the derivative is not wanted.
+
+    Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2.
+    """
+    flat, into = x.reshape(-1), out.reshape(-1)
+    d = None if slope is None else slope.reshape(-1)
+    one, half = np.asarray(1.0, x.dtype), np.asarray(0.5, x.dtype)
+    root, density = np.asarray(ROOT_HALF, x.dtype), np.asarray(DENSITY, x.dtype)
+    for part in blocks(flat.size):
+        y = np.multiply(flat[part], root)
+        chance = _block(y)
+        np.add(chance, one, chance)
+        np.multiply(chance, half, chance)
+        if d is not None:
+            np.multiply(y, y, y)
+            np.negative(y, y)
+            np.exp(y, y)
+            np.multiply(y, density, y)
+            np.multiply(y, flat[part], y)
+            np.add(y, chance, d[part])
+        np.multiply(flat[part], chance, into[part])
+
+
 def _block(x: Array) -> Array:
-    y = np.minimum(np.abs(x), np.asarray(_FAR, x.dtype))
-    near = np.asarray(_NEAR, x.dtype)
+    y = np.minimum(np.abs(x), np.asarray(FAR, x.dtype))
+    near = np.asarray(NEAR, x.dtype)
     square = np.minimum(y, near)
     np.multiply(square, square, square)
-    close = _polynomial(_A, square)
-    np.divide(close, _polynomial(_B, square), close)
+    close = _polynomial(A, square)
+    np.divide(close, _polynomial(B, square), close)
     np.multiply(close, y, close)
-    rest = _polynomial(_C, y)
-    np.divide(rest, _polynomial(_D, y), rest)
+    rest = _polynomial(C, y)
+    np.divide(rest, _polynomial(D, y), rest)
     decay = np.multiply(y, y)
     np.negative(decay, decay)
     np.exp(decay, decay)

@@ -20,6 +20,7 @@ from parallel_params.tensor import (
     softmax_kernels,
     value_and_grad,
 )
+from parallel_params.tensor.erf import erf_gelu
 
 Array: TypeAlias = NDArray[Any]
 Body: TypeAlias = Callable[
@@ -107,3 +108,24 @@ def test_what_loops_cannot_take_goes_to_numpy() -> None:
     empty = np.empty((0, 5), np.float32)
     softmax_kernels.softmax(empty, empty)
     kernels.gelu(empty, empty, None)
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=str)
+@pytest.mark.parametrize("has_slope", [False, True])
+def test_gelu_by_the_error_function_is_close_to_numpy_wherever_it_is_cut(
+    dtype: DType, has_slope: bool
+) -> None:
+    edges = [0.0, -0.0, np.nan, -6.0, 0.66, -0.67, 9.0, -100.0, 1e-30]
+    x = np.append(edges, np.linspace(-7.0, 7.0, 203)).astype(dtype.numpy)
+
+    def outcome(array: Array) -> Array:
+        out, slope = np.empty_like(array), np.zeros_like(array)
+        erf_gelu(array, out, slope if has_slope else None)
+        return np.stack([out, slope])
+
+    fast = outcome(x)
+    with kernels_as("numpy"):
+        plain = outcome(x)
+    np.testing.assert_allclose(fast, plain, 0, CLOSE[x.dtype.name])
+    parts = [outcome(x[start : start + 7].copy()) for start in range(0, x.size, 7)]
+    np.testing.assert_array_equal(fast, np.concatenate(parts, axis=1))

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from parallel_params.tensor import activation_kernels, kernels, tape
+from parallel_params.tensor.erf import erf_gelu
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.elementwise import as_float, erf
 from parallel_params.tensor.tape import Array
@@ -98,12 +99,17 @@ def gelu(x: Operand, approximate: Approximation = "none") -> Tensor:
         wide = cast(a, np.dtype(np.float32))
         return cast(gelu(wide, approximate), a._array.dtype)
     if approximate == "none":
-        return a * (0.5 * (1.0 + erf(a * math.sqrt(0.5))))
+        return _erf_gelu(a)
     return _tanh_gelu(a)
 
 
+def _erf_gelu(a: Tensor) -> Tensor:
+    if tape.is_nested():
+        return a * (0.5 * (1.0 + erf(a * math.sqrt(0.5))))
+    return _with_slope(a, erf_gelu)
+
+
 def _tanh_gelu(a: Tensor) -> Tensor:
-    """The derivative is made in forward."""
     if tape.is_nested():
         cubic = a * a * a * kernels.GELU_CUBIC
         return a * 0.5 * (1.0 + tanh((a + cubic) * kernels.SQRT_2_OVER_PI))
