@@ -12,10 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import BLOCK
 from parallel_params.tensor.tape import Array
 
 
+@kernel(fast="parallel_params.tensor.fast.batch_norm_loops")
 def moments(x: Array) -> tuple[Array, Array]:
     """Return mean and (biased) variance of every channel, [C] in float64."""
     num_samples, _, width = x.shape
@@ -29,6 +31,7 @@ def moments(x: Array) -> tuple[Array, Array]:
     return mean, _over_samples(squares) / count
 
 
+@kernel(fast="parallel_params.tensor.fast.batch_norm_loops")
 def normalise(x: Array, mean: Array, scale: Array, bias: Array | None) -> Array:
     """Return (x - mean) * scale + bias, with numbers [C] per channel."""
     out = np.empty_like(x)
@@ -43,6 +46,7 @@ def normalise(x: Array, mean: Array, scale: Array, bias: Array | None) -> Array:
     return out
 
 
+@kernel(fast="parallel_params.tensor.fast.batch_norm_loops")
 def grad_sums(g: Array, x: Array, mean: Array) -> tuple[Array, Array]:
     """Return the sums of g and of g * (x - mean) over every channel, [C] in float64."""
     shift = _per_channel(mean, x)
@@ -52,6 +56,7 @@ def grad_sums(g: Array, x: Array, mean: Array) -> tuple[Array, Array]:
     return _over_samples(np.add.reduce(g, 2)), _over_samples(products)
 
 
+@kernel(fast="parallel_params.tensor.fast.batch_norm_loops")
 def batch_grad(
     g: Array, x: Array, mean: Array, scale: Array, mean_g: Array, slope: Array
 ) -> Array:

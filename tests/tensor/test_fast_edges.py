@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from grads import gradients_of
 from kernel_sets import kernels_as
 from numpy.typing import NDArray
 
@@ -129,3 +130,26 @@ def test_gelu_by_the_error_function_is_close_to_numpy_wherever_it_is_cut(
     np.testing.assert_allclose(fast, plain, 0, CLOSE[x.dtype.name])
     parts = [outcome(x[start : start + 7].copy()) for start in range(0, x.size, 7)]
     np.testing.assert_array_equal(fast, np.concatenate(parts, axis=1))
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=str)
+@pytest.mark.parametrize("width", [1, 7, 8, 33])
+def test_batch_norm_is_close_to_numpy(dtype: DType, width: int) -> None:
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.standard_normal((5, 3, width)) + 2.0, dtype)
+    seed = Tensor(rng.standard_normal((5, 3, width)), dtype)
+    weight, bias = (Tensor(rng.standard_normal(3), dtype) for _ in range(2))
+
+    def outcome() -> list[Array]:
+        def normed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            return ops.batch_norm(x, None, None, weight, bias, training=True)
+
+        parts = gradients_of(normed, x, weight, bias, seed=seed)
+        return [normed(x, weight, bias).asnumpy(), *parts]
+
+    fast = outcome()
+    with kernels_as("numpy"):
+        plain = outcome()
+    for got, want in zip(fast, plain, strict=True):
+        bound = 2 * CLOSE[got.dtype.name] * np.abs(want).max()
+        np.testing.assert_allclose(got, want, 0, bound)
