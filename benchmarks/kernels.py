@@ -22,6 +22,7 @@ from parallel_params.optim.rules.sgd import SgdRule
 from parallel_params.runtime import summing
 from parallel_params.tensor import (
     attention_tiles,
+    batch_norm_kernels,
     embedding_kernels,
     kernels,
     norm_kernels,
@@ -117,6 +118,44 @@ def _in_place(name: str, kernel: Kernel[..., Any], x: Array, *more: Array) -> Ca
     return Case(name=name, size=size, run=run, results=(own, *more))
 
 
+def _batch_norm() -> list[Case]:
+    """What a batch of the convnet's first norm takes, forward and backward."""
+    shape = (64, 16, 28 * 28)
+    x, g, out = _normal(*shape), _normal(*shape), np.empty(shape, np.float32)
+    channels = [np.ones(shape[1]) for _ in range(4)]
+    two, size = np.empty((2, shape[1])), "64x16x28x28"
+
+    moments, sums = batch_norm_kernels.moments, batch_norm_kernels.grad_sums
+    normalise, grad = batch_norm_kernels.normalise, batch_norm_kernels.batch_grad
+    mean, scale, down, tilt = channels
+    return [
+        Case(
+            name="batch norm: moments",
+            size=size,
+            run=lambda: np.copyto(two, moments(x)),
+            results=(two,),
+        ),
+        Case(
+            name="batch norm: normalised",
+            size=size,
+            run=lambda: np.copyto(out, normalise(x, mean, scale, down)),
+            results=(out,),
+        ),
+        Case(
+            name="batch norm, backward: sums",
+            size=size,
+            run=lambda: np.copyto(two, sums(g, x, mean)),
+            results=(two,),
+        ),
+        Case(
+            name="batch norm, backward",
+            size=size,
+            run=lambda: np.copyto(out, grad(g, x, mean, scale, down, tilt)),
+            results=(out,),
+        ),
+    ]
+
+
 def cases() -> list[Case]:
     """Make all of them."""
     x, wide, scores = (
@@ -176,6 +215,7 @@ def cases() -> list[Case]:
             run=entropy,
             results=(losses[0], grad),
         ),
+        *_batch_norm(),
         Case(
             name="layer norm",
             size=thin,
