@@ -126,6 +126,8 @@ def test_norms_whose_squares_overflow_are_no_numbers(kernels: Choice) -> None:
         for operator in (ops.layer_norm, ops.rms_norm):
             assert np.isnan(operator(row, 3).asnumpy()).all()
             assert np.isnan(gradients_of(lambda x, f=operator: f(x, 3), row)[0]).all()
+        normed = ops.batch_norm(row.reshape(3, 1), None, None, training=True)
+        assert np.isnan(normed.asnumpy()).all()
 
 
 @pytest.mark.parametrize("dtype", [float16, bfloat16])

@@ -106,7 +106,8 @@ def normalise_batch(
     found = Moments(mean, variance * (count / (count - 1)), count)
     if tape.is_nested() or wide is not x:
         return cast(_plain(wide, None, weight, bias, eps), x._array.dtype), found
-    inverse = 1.0 / np.sqrt(variance + eps)
+    # Squares that overflow make no number, and not the zero that is 1 / infinity.
+    inverse = np.where(np.isinf(variance), np.nan, 1.0 / np.sqrt(variance + eps))
     scale = inverse if weight is None else inverse * weight._array
     shift = None if bias is None else bias._array
     out = kernels.normalise(array, mean, scale, shift)
