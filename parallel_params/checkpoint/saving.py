@@ -206,11 +206,18 @@ class Draft:
 
 
 def make_folders(files: Files, path: Path) -> None:
-    """Make a folder and those around it, and push their names to the disk."""
+    """Make a folder and those around it, and push their names to the disk.
+
+    Others may make them at the same time, as workers of an outer loop do.
+    """
     if path.is_dir():
         return
     make_folders(files, path.parent)
-    files.make_folder(path)
+    try:
+        files.make_folder(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
     files.sync_folder(path.parent)
 
 

@@ -23,7 +23,7 @@ from parallel_params.checkpoint.files import Files
 from parallel_params.checkpoint.folder import remove_left_over
 from parallel_params.checkpoint.manifest import Layout
 from parallel_params.checkpoint.reading import Reader
-from parallel_params.checkpoint.saving import named
+from parallel_params.checkpoint.saving import make_folders, named
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
@@ -161,3 +161,19 @@ def test_what_hinders_a_save_is_told_with_its_own_remedy(
     assert f"{place} cannot be written: {os.strerror(code)}" in told
     assert remedy in told
     assert ("room" in told) == (code == errno.ENOSPC)
+
+
+class Raced(Files):
+    """Another worker makes each folder just before."""
+
+    def make_folder(self, path: Path) -> None:
+        super().make_folder(path)
+        super().make_folder(path)
+
+
+def test_workers_may_make_the_same_folders_at_once(tmp_path: Path) -> None:
+    make_folders(Raced(), tmp_path / "run" / "kept")
+    assert (tmp_path / "run" / "kept").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folders(Files(), tmp_path / "file")
