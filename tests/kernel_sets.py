@@ -1,11 +1,17 @@
-"""Both sets of kernels for tests: chosen for a block, and taken back."""
+"""Both sets of kernels for tests: chosen for a block, and what they are compared by."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
 
 from parallel_params.tensor.kernel_set import Choice, kernel_set, set_kernels
+from parallel_params.tensor.tape import Array
+
+# Of the largest number of a result: polynomials and sums in another order.
+CLOSE = {"float32": 2e-6, "float64": 4e-14}
 
 
 @contextmanager
@@ -19,3 +25,11 @@ def kernels_as(name: Choice) -> Iterator[None]:
         yield
     finally:
         set_kernels(before)
+
+
+def normal(
+    rng: np.random.Generator, shape: int | tuple[int, ...], dtype: "np.dtype[Any]"
+) -> Array:
+    """Numbers around 0, most of them within 6 of it."""
+    numbers: Array = (rng.standard_normal(shape) * 3).astype(dtype)
+    return numbers

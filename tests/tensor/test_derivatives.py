@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from operands import away_from_kinks, positive
 
 from parallel_params import ops
 from parallel_params.tensor import Tensor, float64, random
@@ -11,26 +12,13 @@ from parallel_params.tensor.gradcheck import check_grad
 from parallel_params.tensor.ops.self_attention import self_attention
 from parallel_params.tensor.rotary_kernels import rotary_table
 
-
-def _away_from_kinks(*shape: int, seed: int = 0) -> Tensor:
-    """Numbers of both signs, none within 0.1 of 0 and no two within 0.01."""
-    numel = int(np.prod(shape))
-    order = np.random.default_rng(seed).permutation(numel)
-    signs = np.where(order % 2, 1.0, -1.0)
-    return Tensor((signs * (0.1 + 2.0 * (order + 0.5) / max(numel, 1))).reshape(shape))
-
-
-def _positive(*shape: int, seed: int = 0) -> Tensor:
-    return Tensor(np.random.default_rng(seed).uniform(0.5, 2.0, shape))
-
-
-X = _away_from_kinks(3, 4)
-Y = _away_from_kinks(3, 4, seed=1)
-ROW = _away_from_kinks(4, seed=2)
-COLUMN = _away_from_kinks(3, 1, seed=3)
-CUBE = _away_from_kinks(2, 3, 4, seed=4)
-P = _positive(3, 4)
-Q = _positive(3, 4, seed=1)
+X = away_from_kinks(3, 4)
+Y = away_from_kinks(3, 4, seed=1)
+ROW = away_from_kinks(4, seed=2)
+COLUMN = away_from_kinks(3, 1, seed=3)
+CUBE = away_from_kinks(2, 3, 4, seed=4)
+P = positive(3, 4)
+Q = positive(3, 4, seed=1)
 ONE = Tensor(0.7, dtype=float64)
 LABELS = Tensor([1, 0, 3])
 HALVES = Tensor(np.full((3, 4), 0.25))
@@ -40,12 +28,12 @@ IDS = Tensor([[2, 0], [2, 1]])
 ATTENTION = ops.scaled_dot_product_attention
 # The second query sees nothing.
 SEEN = Tensor(np.arange(12).reshape(3, 4) % 4 < [[1], [0], [3]])
-WIDE = _away_from_kinks(2, 3, 4, 4, seed=5)
+WIDE = away_from_kinks(2, 3, 4, 4, seed=5)
 FLOAT64 = np.dtype(np.float64)
 NOT_2 = (IDS != 2).astype(float64).expand_dims(-1)
-IMAGE = _away_from_kinks(2, 4, 5, 6, seed=5)
-SERIES = _away_from_kinks(2, 4, 7, seed=6)
-KERNEL = _away_from_kinks(6, 2, 3, 2, seed=7)
+IMAGE = away_from_kinks(2, 4, 5, 6, seed=5)
+SERIES = away_from_kinks(2, 4, 7, seed=6)
+KERNEL = away_from_kinks(6, 2, 3, 2, seed=7)
 
 
 def _with_fixed_draws(fn: Callable[..., Tensor], *inputs: object) -> Tensor:
@@ -62,7 +50,7 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "mul": (ops.mul, (X, COLUMN)),
     "mul by itself": (lambda x: x * x, (X,)),
     "mul by a number": (lambda x: 2.5 * x, (X,)),
-    "div": (ops.div, (X, _positive(4))),
+    "div": (ops.div, (X, positive(4))),
     "number over tensor": (lambda x: 2.0 / x, (P,)),
     "mod": (ops.mod, (X, Tensor(np.full(4, 0.77)))),
     "neg": (ops.neg, (X,)),
@@ -160,11 +148,11 @@ CASES: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
     "bmm": (ops.bmm, (CUBE, CUBE.swapaxes(1, 2) * 0.5)),
     "conv1d": (
         lambda x, w, b: ops.conv1d(x, w, b, 2, "same", 0, 2, 2),
-        (SERIES, KERNEL[:, :, :, 0], _away_from_kinks(6)),
+        (SERIES, KERNEL[:, :, :, 0], away_from_kinks(6)),
     ),
     "conv2d": (
         lambda x, w, b: ops.conv2d(x, w, b, (2, 1), "pad", (1, 0), (1, 2), 2),
-        (IMAGE, KERNEL, _away_from_kinks(6)),
+        (IMAGE, KERNEL, away_from_kinks(6)),
     ),
     "conv2d of stride 1": (
         lambda x, w: ops.conv2d(x, w, None, 1, "same"),

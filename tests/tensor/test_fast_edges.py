@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 from grads import gradients_of
-from kernel_sets import kernels_as
+from kernel_sets import CLOSE, kernels_as, normal
 from numpy.typing import NDArray
 
 from parallel_params import ops
@@ -28,21 +28,11 @@ Body: TypeAlias = Callable[
     [np.random.Generator, int, int, "np.dtype[Any]"], list[Array]
 ]
 
-# Of the largest number of a result: polynomials and sums in another order.
-CLOSE = {"float32": 2e-6, "float64": 4e-14}
-
 
 @pytest.fixture(autouse=True)
 def _fast() -> Iterator[None]:
     with kernels_as("fast"):
         yield
-
-
-def normal(
-    rng: np.random.Generator, shape: int | tuple[int, ...], dtype: "np.dtype[Any]"
-) -> Array:
-    numbers: Array = (rng.standard_normal(shape) * 3).astype(dtype)
-    return numbers
 
 
 @pytest.mark.parametrize("dtype", [float32, float64], ids=str)

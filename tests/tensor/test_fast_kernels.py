@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from kernel_sets import kernels_as
+from kernel_sets import CLOSE, kernels_as, normal
 from numpy.typing import NDArray
 
 from parallel_params.tensor import (
@@ -25,8 +25,6 @@ Body: TypeAlias = Callable[
     [np.random.Generator, int, int, "np.dtype[Any]"], list[Array]
 ]
 
-# Of the largest number of a result: polynomials and sums in another order.
-CLOSE = {"float32": 2e-6, "float64": 4e-14}
 SIZES = [(1, 1), (3, 7), (5, 8), (4, 33), (2, 103)]
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 
@@ -35,13 +33,6 @@ DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 def _fast() -> Iterator[None]:
     with kernels_as("fast"):
         yield
-
-
-def normal(
-    rng: np.random.Generator, shape: int | tuple[int, ...], dtype: "np.dtype[Any]"
-) -> Array:
-    numbers: Array = (rng.standard_normal(shape) * 3).astype(dtype)
-    return numbers
 
 
 def in_place(kernel: Kernel[..., Any], num_more: int = 0) -> tuple[Body, Body]:

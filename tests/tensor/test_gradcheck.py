@@ -1,27 +1,14 @@
 """The check of derivatives itself: it finds what is wrong, and says what it cannot."""
 
-import numpy as np
 import pytest
+from operands import away_from_kinks
 
 from parallel_params import ops
 from parallel_params.tensor import Tensor, float32
 from parallel_params.tensor.gradcheck import check_grad
 from parallel_params.tensor.tape import Array
 
-
-def _away_from_kinks(*shape: int, seed: int = 0) -> Tensor:
-    """Numbers of both signs, none within 0.1 of 0 and no two within 0.01."""
-    numel = int(np.prod(shape))
-    order = np.random.default_rng(seed).permutation(numel)
-    signs = np.where(order % 2, 1.0, -1.0)
-    return Tensor((signs * (0.1 + 2.0 * (order + 0.5) / max(numel, 1))).reshape(shape))
-
-
-def _positive(*shape: int, seed: int = 0) -> Tensor:
-    return Tensor(np.random.default_rng(seed).uniform(0.5, 2.0, shape))
-
-
-X = _away_from_kinks(3, 4)
+X = away_from_kinks(3, 4)
 
 
 def _wrong_square(x: Tensor) -> Tensor:
