@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from parallel_params.errors import DataError
-from parallel_params.train.data.arrays import load_npy
-from parallel_params.train.data.sampler import WHOLE, Share
+from parallel_params.train.data.sampler import WHOLE
 from parallel_params.train.data.samples import Samples
 from parallel_params.train.data.tables import load_csv
 from parallel_params.train.data.texts import (
@@ -103,8 +102,6 @@ def test_numbers_beyond_float32_are_not_finite() -> None:
     Path("t.csv").write_text("a,b\n" + "1e60,1\n2,0\n" * 9, encoding="utf-8")
     with pytest.raises(DataError, match="x has values that are not finite in float32"):
         load_csv("t.csv", target="b", standardize=False)
-    write_arrays(np.full((10, 2), 1e60))
-    assert "not finite in sample 0" in mapped().problem(WHOLE)
 
 
 def test_a_damaged_gzip_and_foreign_bytes_are_refused() -> None:
@@ -141,51 +138,6 @@ def test_wine_is_that_of_scikit_learn() -> None:
     source = Path(spec.origin).parent / "datasets" / "data" / "wine_data.csv"
     theirs = source.read_text("utf-8").split()[1:]
     assert PACKAGED.read_text("utf-8").split()[1:] == theirs
-
-
-def write_arrays(x: np.ndarray, num: int = 10) -> None:
-    np.save("x.npy", x)
-    np.save("y.npy", np.arange(num) % 3)
-
-
-def mapped() -> Samples:
-    return load_npy(
-        "x.npy", "y.npy", test_x="x.npy", test_y="y.npy", is_regression=False
-    )
-
-
-def test_an_npy_file_is_mapped_and_not_copied() -> None:
-    write_arrays(np.arange(40.0).reshape(10, 4))
-    samples = mapped()
-    assert isinstance(samples.train_x, np.memmap)
-    x, y = samples.train_batch(np.array([7, 2]), start=0, seed=0)
-    assert [str(x.dtype), str(y.dtype)] == ["float32", "int32"]
-    assert (x[0].tolist(), y.tolist()) == ([28, 29, 30, 31], [1, 2])
-
-
-def test_a_rank_looks_for_nan_in_its_share_of_a_map_alone() -> None:
-    x = np.zeros((10, 4))
-    x[7, 1] = np.nan
-    write_arrays(x)
-    samples = mapped()
-    assert samples.problem(Share(index=0, count=2)) == ""
-    assert "x has a value that is not finite in sample 7" in samples.problem(
-        Share(index=1, count=2)
-    )
-
-
-def test_npy_files_that_are_none_are_refused() -> None:
-    write_arrays(np.zeros((10, 4)), num=9)
-    with pytest.raises(DataError, match="x has 10 samples, y 9 labels"):
-        mapped()
-    Path("x.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
-    for content in (Path("x.npy").read_bytes(), b"", b"junk"):
-        Path("x.npy").write_bytes(content)
-        with pytest.raises(DataError, match=r"x\.npy: no whole \.npy file"):
-            mapped()
-    np.save("x.npy", np.array([{}], dtype=object))
-    with pytest.raises(DataError, match="never unpickled"):
-        mapped()
 
 
 def write_tokens(numbers: list[int]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parallel_params.errors import DataError
+from parallel_params.train.data.npy import map_npy
 from parallel_params.train.data.samples import Samples, as_float32
 
 # A slip in a label shall not become a model of a billion outputs.
@@ -104,30 +105,6 @@ def load_npy(
     return make_samples(
         x, maps[0], answers[0], maps[1], answers[1], is_regression=is_regression
     )
-
-
-def map_npy(path: Path) -> NDArray[np.generic]:
-    """Map the array of an .npy file without reading it.
-
-    Raises:
-        DataError: missing, no .npy, damaged, pickled, or no numbers.
-    """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such data file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder; expected an .npy file") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(
-            f"{path}: no whole .npy file of plain numbers, or an empty one ({error}); "
-            "Python objects are never unpickled"
-        ) from None
-    if not isinstance(array, np.memmap):
-        array.close()
-        raise DataError(f"{path}: an .npz file; expected an .npy file")
-    _check(path, "the array", array, ArrayKind(kinds="fiu"))
-    return array
 
 
 def make_samples(
