@@ -12,6 +12,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,12 @@ from parallel_params.checkpoint.tensors import tensors_of
 from parallel_params.comm.local import run_threads
 from parallel_params.comm.protocol import Communicator
 from parallel_params.manager import ParameterManager
-from parallel_params.nn.parallel import ColumnParallelDense, RowParallelDense, open_axis
+from parallel_params.nn.parallel import (
+    Axis,
+    ColumnParallelDense,
+    RowParallelDense,
+    open_axis,
+)
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Level, Policy
 from parallel_params.tensor.random import set_seed
@@ -53,9 +59,8 @@ class Quick(Files):
 class Net(nn.Cell):
     """Two layers that are cut along dim 0 and dim 1, and parameters that are not."""
 
-    def __init__(self, comm: Communicator, mesh: Mesh) -> None:
+    def __init__(self, axis: Axis) -> None:
         super().__init__()
-        axis = open_axis(comm, mesh)
         self.norm = nn.LayerNorm((5,))
         self.up = ColumnParallelDense(5, WIDTH, axis=axis)
         self.down = RowParallelDense(WIDTH, 3, axis=axis)
@@ -109,8 +114,9 @@ def worlds(sizes: Sequence[int] = range(1, 9)) -> Iterator[World]:
                 )
 
 
-def manager_of(comm: Communicator, world: World, seed: int) -> ParameterManager:
-    """Return a manager of the net in a world.
+@contextmanager
+def managed(comm: Communicator, world: World, seed: int) -> Iterator[ParameterManager]:
+    """Manage the net in a world; in the end manager and axis are closed.
 
     Collective: all ranks.
     """
@@ -119,7 +125,6 @@ def manager_of(comm: Communicator, world: World, seed: int) -> ParameterManager:
     mesh = Mesh(
         {"data": num_shares, "model": world.num_slices}, ranks_per_node=world.per_node
     )
-    net = Net(comm, mesh)
     policy = Policy(
         level=Level(world.level),
         shard_threshold_bytes=0,
@@ -127,8 +132,11 @@ def manager_of(comm: Communicator, world: World, seed: int) -> ParameterManager:
         alignment=1,
         transport="messages" if world.transport == "messages" else "auto",
     )
-    mover = optim.AdamW(net.trainable_params(), learning_rate=0.1)
-    return ParameterManager(net, mover, comm=comm, mesh=mesh, policy=policy)
+    with open_axis(comm, mesh) as axis:
+        net = Net(axis)
+        mover = optim.AdamW(net.trainable_params(), learning_rate=0.1)
+        with ParameterManager(net, mover, comm=comm, mesh=mesh, policy=policy) as made:
+            yield made
 
 
 def save(manager: ParameterManager, path: Path, layout: str) -> None:
@@ -143,14 +151,14 @@ def train_alone(path: Path) -> State:
 
     def body(comm: Communicator) -> None:
         world = World(1, 0, 1, 1, "one", "auto")
-        manager = manager_of(comm, world, seed=1)
-        for number in range(2):
-            gradients = {
-                name: np.sin(np.arange(float(p.size)) + number).reshape(p.shape)
-                for name, p in manager._parameters.items()
-            }
-            manager.update(gradients)
-        save(manager, path, "one")
+        with managed(comm, world, seed=1) as manager:
+            for number in range(2):
+                gradients = {
+                    name: np.sin(np.arange(float(p.size)) + number).reshape(p.shape)
+                    for name, p in manager._parameters.items()
+                }
+                manager.update(gradients)
+            save(manager, path, "one")
 
     run_threads(1, body)
     reader = Reader.open(path)
@@ -201,20 +209,19 @@ def load_all(
 
     Collective: all ranks.
     """
-    manager = manager_of(comm, world, seed=2)
     problems = []
-    for path in paths:
-        for part, _ in parts_of(manager):
-            part.values[...] = 0
-        comm.barrier()
-        notes = [n for n in manager.load(path).notes if "cut anew" not in n]
-        comm.barrier()
-        wrong = [str(key) for key in wrong_parts(manager, state, world.num_slices)]
-        problems += [f"{path.name} -> {world.name}: {p}" for p in [*notes, *wrong]]
-        comm.barrier()
-    if save_as is not None:
-        save(manager, save_as, world.layout)
-    manager.close()
+    with managed(comm, world, seed=2) as manager:
+        for path in paths:
+            for part, _ in parts_of(manager):
+                part.values[...] = 0
+            comm.barrier()
+            notes = [n for n in manager.load(path).notes if "cut anew" not in n]
+            comm.barrier()
+            wrong = [str(key) for key in wrong_parts(manager, state, world.num_slices)]
+            problems += [f"{path.name} -> {world.name}: {p}" for p in [*notes, *wrong]]
+            comm.barrier()
+        if save_as is not None:
+            save(manager, save_as, world.layout)
     return problems
 
 
