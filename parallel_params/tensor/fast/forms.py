@@ -13,7 +13,13 @@ from parallel_params.tensor import (
 )
 from parallel_params.tensor import norm_kernels as norms
 from parallel_params.tensor import softmax_kernels as rows
-from parallel_params.tensor.fast import element_loops, row_loops
+from parallel_params.tensor.fast import (
+    element_loops,
+    gelu_loops,
+    norm_loops,
+    row_loops,
+    softmax_loops,
+)
 from parallel_params.tensor.fast.compiler import fits, numbers
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.window import Window
@@ -67,13 +73,13 @@ def _gelu(x: Array, bias: Array, slope: Array | None) -> None:
     derivative = x if slope is None else slope.reshape(x.shape)
     a = 2.0 * kernels.SQRT_2_OVER_PI
     constants = numbers(x.dtype, a, a * kernels.GELU_CUBIC)
-    row_loops.bias_gelu(x, bias, derivative, slope is not None, constants)
+    gelu_loops.bias_gelu(x, bias, derivative, slope is not None, constants)
 
 
 def softmax(x: Array, out: Array) -> None:
     """Write the softmax of every row."""
     if fits((x, out)):
-        row_loops.softmax(x, out)
+        softmax_loops.softmax(x, out)
     else:
         rows.softmax.numpy(x, out)
 
@@ -81,7 +87,7 @@ def softmax(x: Array, out: Array) -> None:
 def log_softmax(x: Array, out: Array) -> None:
     """Write the logarithm of the softmax of every row."""
     if fits((x, out)):
-        row_loops.log_softmax(x, out)
+        softmax_loops.log_softmax(x, out)
     else:
         rows.log_softmax.numpy(x, out)
 
@@ -94,9 +100,9 @@ def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
     ids = np.ascontiguousarray(labels, np.int64)
     factor = x.dtype.type(scale)
     if grad is x:
-        row_loops.cross_entropy_in_place(x, ids, factor, losses)
+        softmax_loops.cross_entropy_in_place(x, ids, factor, losses)
     else:
-        row_loops.cross_entropy(x, ids, grad, factor, losses)
+        softmax_loops.cross_entropy(x, ids, grad, factor, losses)
     return losses
 
 
@@ -118,7 +124,7 @@ def norm(
     shift = np.zeros(width, x.dtype) if bias is None else bias
     small, has_mean = x.dtype.type(epsilon), mean is not None
     means = scale if mean is None else mean
-    row_loops.norm(x, factors, shift, small, out, means, scale, has_mean)
+    norm_loops.norm(x, factors, shift, small, out, means, scale, has_mean)
 
 
 def norm_grads(
@@ -142,7 +148,7 @@ def norm_grads(
     )
     by_weight.fill(0)
     by_bias.fill(0)
-    row_loops.norm_grads(
+    norm_loops.norm_grads(
         g,
         x,
         np.ones(width, x.dtype) if weight is None else weight,

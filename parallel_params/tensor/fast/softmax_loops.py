@@ -1,0 +1,76 @@
+"""The compiled loops of the softmax, its logarithm and the cross-entropy over rows."""
+
+import numpy as np
+
+from parallel_params.tensor.fast.compiler import Element, compiled, inlined
+from parallel_params.tensor.fast.exponential import exp
+from parallel_params.tensor.fast.row_loops import _dot, _largest, _sum
+from parallel_params.tensor.tape import Array
+
+
+@compiled("void(T[:, ::1], T[:, ::1])")
+def softmax(x: Array, out: Array) -> None:
+    """Write the softmax of every row."""
+    one = x.dtype.type(1)
+    for i in range(x.shape[0]):
+        row, e = x[i], out[i]
+        top = _largest(row)
+        for j in range(row.size):
+            e[j] = exp(row[j] - top)
+        factor = one / _sum(e)
+        for j in range(row.size):
+            e[j] = e[j] * factor
+
+
+@compiled("void(T[:, ::1], T[:, ::1])")
+def log_softmax(x: Array, out: Array) -> None:
+    """Write the logarithm of the softmax of every row."""
+    for i in range(x.shape[0]):
+        row, e = x[i], out[i]
+        top = _largest(row)
+        for j in range(row.size):
+            e[j] = exp(row[j] - top)
+        rest = np.log(_sum(e))
+        for j in range(row.size):
+            e[j] = (row[j] - top) - rest
+
+
+@compiled("void(T[:, ::1], T[:, ::1], T[:, ::1])")
+def softmax_slope(g: Array, out: Array, into: Array) -> None:
+    """Write out * (g - sum(g * out)) for every row."""
+    for i in range(g.shape[0]):
+        grad, probability, row = g[i], out[i], into[i]
+        total = _dot(grad, probability)
+        for j in range(row.size):
+            row[j] = probability[j] * (grad[j] - total)
+
+
+@inlined
+def _entropy(row: Array, label: int, e: Array, scale: float) -> Element:
+    top, told = _largest(row), row[label]
+    for j in range(row.size):
+        e[j] = exp(row[j] - top)
+    total = _sum(e)
+    factor = scale / total
+    for j in range(row.size):
+        e[j] = e[j] * factor
+    e[label] = e[label] - scale
+    return top - told + np.log(total)
+
+
+@compiled("void(T[:, ::1], int64[::1], T[:, ::1], T, T[::1])")
+def cross_entropy(
+    x: Array, labels: Array, grad: Array, scale: float, losses: Array
+) -> None:
+    """Write log(sum(exp(row))) - row[label], and its gradient times `scale`."""
+    for i in range(x.shape[0]):
+        losses[i] = _entropy(x[i], labels[i], grad[i], scale)
+
+
+@compiled("void(T[:, ::1], int64[::1], T, T[::1])")
+def cross_entropy_in_place(
+    x: Array, labels: Array, scale: float, losses: Array
+) -> None:
+    """The same where the gradient is x: one array, or no loop would be vectorised."""
+    for i in range(x.shape[0]):
+        losses[i] = _entropy(x[i], labels[i], x[i], scale)
