@@ -6,7 +6,6 @@ see whole matrices, or that need sums over whole parameters, are called per para
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -19,58 +18,16 @@ from parallel_params.optim.kinds import (
 )
 from parallel_params.optim.optimizer import Settings
 from parallel_params.optim.rule import AnyRule, Moves, Part
-from parallel_params.plan.bucket import Bucket, Extent
-from parallel_params.plan.interval import Interval
+from parallel_params.plan.bucket import Extent
 from parallel_params.plan.leaves import leaf_edges
 from parallel_params.plan.spec import MASTER_WEIGHT
 from parallel_params.runtime.arena import Arena
+from parallel_params.runtime.runs import Run, make_runs
 from parallel_params.runtime.summing import BLOCK, RowSum, Scratch
 from parallel_params.tensor.tape import Array
 
 ScaleOf = Callable[[str, Settings], float]
 """By parameter name and settings: the factor on the gradient of this step."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A stretch of the bucket's buffer whose parameters are moved by one call."""
-
-    interval: Interval
-    settings: Settings
-    extent: Extent
-
-
-def make_runs(
-    bucket: Bucket,
-    updated: Interval,
-    settings: Mapping[str, Settings],
-    *,
-    is_by_parameter: bool = False,
-) -> tuple[Run, ...]:
-    """Cut the updated interval where the settings of the parameters change.
-
-    Args:
-        bucket: whose parameters.
-        updated: the interval to cut.
-        settings: by parameter name.
-        is_by_parameter: also cut between parameters of equal settings.
-    """
-    runs: list[Run] = []
-    for extent in bucket.extents:
-        part = extent.interval.intersect(updated)
-        if part.is_empty:
-            continue
-        wanted = settings[extent.name]
-        if (
-            runs
-            and not is_by_parameter
-            and runs[-1].settings == wanted
-            and runs[-1].interval.stop == part.start
-        ):
-            last = runs.pop()
-            part, extent = Interval(last.interval.start, part.stop), last.extent
-        runs.append(Run(interval=part, settings=wanted, extent=extent))
-    return tuple(runs)
 
 
 class Stepper:
