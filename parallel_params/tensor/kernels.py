@@ -15,6 +15,8 @@ from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 BLOCK = 1 << 16  # elements: 256 KiB of float32, a quarter of an L2 cache
+# Elements from which on a product with ones adds rows up faster than a reduction.
+MANY = 1 << 16
 
 _WHOLE = (slice(None),)
 
@@ -66,6 +68,14 @@ def relu_slope(out: Array, g: Array) -> Array:
     mask: Array = np.not_equal(out, np.asarray(0, out.dtype)).astype(out.dtype)
     np.multiply(mask, g, mask)
     return mask
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def sum_of_rows(x: Array, out: Array | None) -> Array:
+    """Return the sum of the rows of [rows, width], in `out` [width] if it is given."""
+    if x.size < MANY:
+        return np.asarray(np.add.reduce(x, 0, out=out))
+    return np.asarray(np.matmul(np.ones(len(x), x.dtype), x, out=out))
 
 
 def sigmoid(x: Array, out: Array) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import BLOCK
+from parallel_params.tensor.ops.ids import are_in_range
 from parallel_params.tensor.tape import Array
 
 # A row whose exponentials add up to less than this has lost digits to underflow.
@@ -109,3 +110,24 @@ def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
         np.multiply(e, sums[:, None], e)
     grad.reshape(-1)[at] -= factor
     return losses
+
+
+@kernel(fast="parallel_params.tensor.fast.forms")
+def cross_entropy_sum(
+    x: Array, labels: Array, grad: Array, scale: float
+) -> Array | None:
+    """Return the sum of what `cross_entropy` returns, times `scale`, [].
+
+    Args:
+        x: as of `cross_entropy`.
+        labels: [rows] of an integer type; any number.
+        grad: as of `cross_entropy`.
+        scale: likewise.
+
+    Returns:
+        None if a label is out of range; nothing has been written then.
+    """
+    if not are_in_range(labels, x.shape[1]):
+        return None
+    losses = cross_entropy(x, labels, grad, scale)
+    return np.asarray(np.add.reduce(losses) * x.dtype.type(scale))

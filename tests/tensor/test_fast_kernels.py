@@ -80,6 +80,20 @@ def cross_entropy(form: Callable[..., Array]) -> Body:
     return run
 
 
+@pytest.mark.parametrize("wrong", [-1, 4, -(2**63), 2**63])
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_a_label_out_of_range_is_found_before_anything_is_written(
+    wrong: int, is_fast: bool
+) -> None:
+    kernel = softmax_kernels.cross_entropy_sum
+    labels = np.array([0, wrong], np.int64 if wrong < 2**63 else np.uint64)
+    x, grad = np.zeros((2, 4), np.float32), np.full((2, 4), 5, np.float32)
+    for into in (grad, x):
+        before = into.copy()
+        assert (kernel.run if is_fast else kernel.numpy)(x, labels, into, 1.0) is None
+        np.testing.assert_array_equal(into, before)
+
+
 def norm(has_mean: bool, has_weight: bool) -> Callable[..., Body]:
     """Return what makes a body of the forms of a norm and its gradients."""
 
@@ -126,6 +140,19 @@ def relu_slope(form: Callable[..., Array]) -> Body:
     return run
 
 
+def sum_of_rows(form: Callable[..., Array]) -> Body:
+    def run(
+        rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
+    ) -> list[Array]:
+        # Rows of one element NumPy may add in another order.
+        x = normal(rng, (7 * rows, width + 1), dtype)
+        into = np.full(width + 1, np.nan, dtype)
+        assert form(x, into) is into
+        return [into, form(x, None)]
+
+    return run
+
+
 def add_rows(form: Callable[..., None]) -> Body:
     def run(
         rng: np.random.Generator, rows: int, width: int, dtype: "np.dtype[Any]"
@@ -143,6 +170,7 @@ SAME_BITS: dict[str, Callable[[], tuple[Body, Body]]] = {
     "add_bias": lambda: in_place(kernels.add_bias),
     "bias_relu": lambda: in_place(kernels.bias_relu),
     "relu_slope": lambda: pair(kernels.relu_slope, relu_slope),
+    "sum_of_rows": lambda: pair(kernels.sum_of_rows, sum_of_rows),
     "add_rows": lambda: pair(embedding_kernels.add_rows, add_rows),
 }
 NEARLY: dict[str, Callable[[], tuple[Body, Body]]] = {
@@ -153,6 +181,7 @@ NEARLY: dict[str, Callable[[], tuple[Body, Body]]] = {
         softmax_kernels.log_softmax, of_rows(softmax_kernels.log_softmax)
     ),
     "cross_entropy": lambda: pair(softmax_kernels.cross_entropy, cross_entropy),
+    "cross_entropy_sum": lambda: pair(softmax_kernels.cross_entropy_sum, cross_entropy),
     "layer norm": lambda: norm_pair(True, True),
     "layer norm, bare": lambda: norm_pair(True, False),
     "RMS norm": lambda: norm_pair(False, True),

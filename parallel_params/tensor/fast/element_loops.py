@@ -29,12 +29,24 @@ def bias_relu(x: Array, bias: Array) -> None:
             row[j] = zero if value < zero else value
 
 
-@compiled("void(T[::1], T[::1], T[::1])")
+@compiled("void(T[:, ::1], T[:, ::1], T[:, ::1])")
 def relu_slope(out: Array, g: Array, into: Array) -> None:
     """Write g where out is not 0 and 0 * g elsewhere, as NumPy's form does."""
     zero, one = out.dtype.type(0), out.dtype.type(1)
-    for i in range(out.size):
-        into[i] = (zero if out[i] == zero else one) * g[i]
+    y, grad, flat = out.reshape(-1), g.reshape(-1), into.reshape(-1)
+    for i in range(y.size):
+        flat[i] = (zero if y[i] == zero else one) * grad[i]
+
+
+@compiled("void(T[:, ::1], T[::1])")
+def sum_of_rows(x: Array, out: Array) -> None:
+    """Add the rows of x up, from the first to the last."""
+    for j in range(out.size):
+        out[j] = 0
+    for i in range(x.shape[0]):
+        row = x[i]
+        for j in range(row.size):
+            out[j] = out[j] + row[j]
 
 
 @compiled("void(int64[::1], T[:, ::1], T[:, ::1])")

@@ -46,7 +46,20 @@ def relu_slope(out: Array, g: Array) -> Array:
     if not fits((out, g)) or out.shape != g.shape:
         return kernels.relu_slope.numpy(out, g)
     into = np.empty_like(out)
-    element_loops.relu_slope(out.reshape(-1), g.reshape(-1), into.reshape(-1))
+    if out.ndim == 2:
+        element_loops.relu_slope(out, g, into)
+    else:
+        row = (1, -1)
+        element_loops.relu_slope(out.reshape(row), g.reshape(row), into.reshape(row))
+    return into
+
+
+def sum_of_rows(x: Array, out: Array | None) -> Array:
+    """Return the sum of all rows."""
+    into = np.empty(x.shape[1], x.dtype) if out is None else out
+    if x.size >= kernels.MANY or not fits((x, into)):
+        return kernels.sum_of_rows.numpy(x, out)
+    element_loops.sum_of_rows(x, into)
     return into
 
 
@@ -104,6 +117,19 @@ def cross_entropy(x: Array, labels: Array, grad: Array, scale: float) -> Array:
     else:
         softmax_loops.cross_entropy(x, ids, grad, factor, losses)
     return losses
+
+
+def cross_entropy_sum(
+    x: Array, labels: Array, grad: Array, scale: float
+) -> Array | None:
+    """Return the sum of the losses of all rows; None if a label is out of range."""
+    if grad is x or not fits((x, grad)):
+        return rows.cross_entropy_sum.numpy(x, labels, grad, scale)
+    total = np.empty(1, x.dtype)
+    ids = np.ascontiguousarray(labels, np.int64)
+    if not softmax_loops.cross_entropy_sum(x, ids, grad, x.dtype.type(scale), total):
+        return None
+    return total.reshape(())
 
 
 def norm(

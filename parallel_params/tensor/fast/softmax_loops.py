@@ -74,3 +74,18 @@ def cross_entropy_in_place(
     """The same where the gradient is x: one array, or no loop would be vectorised."""
     for i in range(x.shape[0]):
         losses[i] = _entropy(x[i], labels[i], x[i], scale)
+
+
+@compiled("boolean(T[:, ::1], int64[::1], T[:, ::1], T, T[::1])")
+def cross_entropy_sum(
+    x: Array, labels: Array, grad: Array, scale: float, total: Array
+) -> bool:
+    """Write the sum of all, times `scale`; return False if a label is out of range."""
+    for i in range(labels.size):
+        if not 0 <= labels[i] < x.shape[1]:
+            return False
+    losses = np.empty(x.shape[0], x.dtype)
+    for i in range(x.shape[0]):
+        losses[i] = _entropy(x[i], labels[i], grad[i], scale)
+    total[0] = _sum(losses) * scale
+    return True

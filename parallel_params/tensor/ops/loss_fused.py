@@ -39,13 +39,12 @@ def fused_cross_entropy(
     """
     classes = rows.shape[1]
     has_options = weight is not None or label_smoothing != 0.0
-    if has_options or 0 <= ignore_index < classes or not are_in_range(labels, classes):
-        return _weighted(
-            rows, labels, grad, weight, ignore_index, is_mean, label_smoothing
-        )
-    scale = 1.0 / len(rows) if is_mean else 1.0
-    losses = softmax_kernels.cross_entropy(rows, labels, grad, scale)
-    return np.asarray(np.add.reduce(losses) * rows.dtype.type(scale))
+    if not has_options and not 0 <= ignore_index < classes:
+        scale = 1.0 / len(rows) if is_mean else 1.0
+        total = softmax_kernels.cross_entropy_sum.run(rows, labels, grad, scale)
+        if total is not None:
+            return total
+    return _weighted(rows, labels, grad, weight, ignore_index, is_mean, label_smoothing)
 
 
 def _weighted(

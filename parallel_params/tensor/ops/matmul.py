@@ -10,15 +10,12 @@ import math
 import numpy as np
 
 from parallel_params.tensor import tape
-from parallel_params.tensor.kernels import add_bias
+from parallel_params.tensor.kernels import add_bias, sum_of_rows
 from parallel_params.tensor.ops.activation import FUSED, Slope, named
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.value import Value
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
-
-# Elements from which on a product with ones adds rows up faster than a reduction.
-_MANY = 1 << 16
 
 
 def matmul(left: Operand, right: Operand) -> Tensor:
@@ -159,7 +156,7 @@ def linear(
     if activation is not None:
         slope = FUSED[activation](out, shift, nodes != (None, None, None))
     elif shift is not None:
-        add_bias(out, shift)
+        add_bias.run(out, shift)
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
         grad = g if g.ndim == 2 else g.reshape(len(rows), w.shape[0])
@@ -189,7 +186,7 @@ def affine(
     rows = array.reshape(math.prod(array.shape[:-1]), w.shape[1])
     out = np.matmul(rows, w.T)
     if shift is not None:
-        add_bias(out, shift)
+        add_bias.run(out, shift)
     return rows, out
 
 
@@ -205,19 +202,12 @@ def linear_grads(
     if nodes[1] is not None:
         dw = np.matmul(g.T, rows, out=nodes[1].sink())
     if nodes[2] is not None:
-        db = _sum_of_rows(g, nodes[2].sink())
+        db = sum_of_rows.run(g, nodes[2].sink())
     if nodes[0] is not None:
         dx = np.matmul(g, w)
         if x.ndim != 2:
             dx = dx.reshape(x.shape)
     return dx, dw, db
-
-
-def _sum_of_rows(g: Array, out: Array | None) -> Array:
-    """Return the sum of the rows of [rows, width]: by BLAS where they are many."""
-    if g.size < _MANY:
-        return np.asarray(np.add.reduce(g, 0, out=out))
-    return np.asarray(np.matmul(np.ones(len(g), g.dtype), g, out=out))
 
 
 def _plain_linear(
