@@ -113,6 +113,8 @@ class RowSum:
 
     def _look(self) -> Fault | None:
         """Look at the sum of a group of one, which is there."""
+        if self._out.size <= BLOCK and first_non_finite(self._out) is None:
+            return None
         for start in range(0, self._out.size, BLOCK):
             part = self._out[start : start + BLOCK]
             fault = _find_fault([part], part, start, None)

@@ -52,7 +52,8 @@ class Kernel(Generic[P, R]):
     """One function in two forms, called as it was.
 
     Attributes:
-        run: what to call; the form of the chosen set.
+        run: the form of the chosen set. Who calls it in every small step calls this:
+            half a microsecond less.
         numpy: the form in NumPy, which takes every element type.
         fast_module: where the compiled form lies, under the same name.
     """

@@ -33,6 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # of a thread world run loops at once, so the interpreter's lock is let go.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 _prepared: list[tuple[Any, str]] = []
+_FLOAT32 = np.dtype(np.float32)
 
 
 class _Cache(FunctionCache):
@@ -134,10 +135,12 @@ def fits(arrays: Sequence[Array]) -> bool:
         arrays: at least one.
     """
     dtype = arrays[0].dtype
-    if dtype.char not in "fd" or not dtype.isnative:
+    if dtype is not _FLOAT32 and (dtype.char not in "fd" or not dtype.isnative):
         return False
     for array in arrays:
-        if array.dtype != dtype or not array.flags.c_contiguous:
+        if not array.flags.c_contiguous:
+            return False
+        if array.dtype is not dtype and array.dtype != dtype:
             return False
     return True
 

@@ -167,8 +167,8 @@ def _fused_relu(out: Array, bias: Array | None, is_wanted: bool) -> Slope:
     if bias is None:
         kernels.relu(out, out)
     else:
-        kernels.bias_relu(out, bias)
-    return lambda g: kernels.relu_slope(out, g)
+        kernels.bias_relu.run(out, bias)
+    return lambda g: kernels.relu_slope.run(out, g)
 
 
 def _fused_tanh(out: Array, bias: Array | None, is_wanted: bool) -> Slope:
