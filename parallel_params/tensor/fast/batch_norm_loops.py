@@ -1,6 +1,6 @@
 """The compiled loops of batch norm, and the forms that call them.
 
-A channel of a sample is one row: sums over it run in eight lanes and a fixed tree, and
+A channel of a sample is one row: sums over it run in lanes and a fixed tree, and
 those of the samples are added in float64, as in NumPy's form. That takes rows shorter
 than the lanes.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 from parallel_params.tensor import batch_norm_kernels as kernels
 from parallel_params.tensor.fast.compiler import compiled, fits
-from parallel_params.tensor.fast.row_loops import _dot, _sum
+from parallel_params.tensor.fast.reductions import dot, total
 from parallel_params.tensor.tape import Array
 
 _LANES = 8
@@ -76,7 +76,7 @@ def _sums(x: Array, out: Array) -> None:
     """Write the sum of every row."""
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
-            out[n, c] = _sum(x[n, c])
+            out[n, c] = total(x[n, c])
 
 
 @compiled("void(T[:, :, ::1], T[::1], T[::1], T[:, ::1])")
@@ -87,7 +87,7 @@ def _squares(x: Array, mean: Array, centred: Array, out: Array) -> None:
             row, middle = x[n, c], mean[c]
             for j in range(row.size):
                 centred[j] = row[j] - middle
-            out[n, c] = _dot(centred, centred)
+            out[n, c] = dot(centred, centred)
 
 
 @compiled("void(T[:, :, ::1], T[::1], T[::1], T[::1], T[:, :, ::1])")
@@ -113,8 +113,8 @@ def _grad_sums(
             row, grad, middle = x[n, c], g[n, c], mean[c]
             for j in range(row.size):
                 centred[j] = row[j] - middle
-            sums[n, c] = _sum(grad)
-            products[n, c] = _dot(grad, centred)
+            sums[n, c] = total(grad)
+            products[n, c] = dot(grad, centred)
 
 
 @compiled(

@@ -1,4 +1,7 @@
-"""The one door to Numba: how loops are compiled, cached, and prepared for float32.
+"""The door to Numba: how loops are compiled, cached, and prepared for float32.
+
+`reductions.py` is the only other module that imports it, for loops in vectors.
+
 
 Compiled loops are plain Python over arrays. No operation is reordered, nor contracted
 but where `fused` says so: a loop gives the same bits as its source read literally, in

@@ -3,7 +3,7 @@
 import numpy as np
 
 from parallel_params.tensor.fast.compiler import compiled
-from parallel_params.tensor.fast.row_loops import _dot, _sum
+from parallel_params.tensor.fast.reductions import dot, total
 from parallel_params.tensor.tape import Array
 
 
@@ -25,11 +25,11 @@ def norm(
     for i in range(x.shape[0]):
         row, into = x[i], out[i]
         if has_mean:
-            middle = _sum(row) * share
+            middle = total(row) * share
             mean[i] = middle
         for j in range(row.size):
             into[j] = row[j] - middle
-        root = np.sqrt(_dot(into, into) * share + epsilon)
+        root = np.sqrt(dot(into, into) * share + epsilon)
         factor = (root - root + one) / root  # no number if root is infinite
         scale[i] = factor
         for j in range(row.size):
@@ -68,9 +68,9 @@ def norm_grads(
             product[j] = grad[j] * weight[j]
         if not wants_dx:
             continue
-        tilt = _dot(product, normal) * share
+        tilt = dot(product, normal) * share
         if has_mean:
-            shift = _sum(product) * share
+            shift = total(product) * share
         into = dx[i]
         for j in range(width):
             into[j] = (product[j] - normal[j] * tilt - shift) * factor

@@ -1,65 +1,11 @@
-"""The compiled loops that need exponentials, or sums over rows.
-
-Sums over a row run in eight lanes that are added up in one fixed tree, so they have the
-same bits whatever vector registers the processor has.
-"""
+"""The compiled loops of attention: probabilities, and gradients of scores."""
 
 import numpy as np
 
-from parallel_params.tensor.fast.compiler import Element, compiled, inlined
+from parallel_params.tensor.fast.compiler import compiled, inlined
 from parallel_params.tensor.fast.exponential import exp
+from parallel_params.tensor.fast.reductions import dot, largest, total
 from parallel_params.tensor.tape import Array
-
-
-@inlined
-def _largest(row: Array) -> Element:
-    """Return the largest number of a row; what it is beside a NaN is left open."""
-    n = row.size
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = row[0]
-    whole = n - n % 8
-    for i in range(0, whole, 8):
-        a0, a1 = max(a0, row[i]), max(a1, row[i + 1])
-        a2, a3 = max(a2, row[i + 2]), max(a3, row[i + 3])
-        a4, a5 = max(a4, row[i + 4]), max(a5, row[i + 5])
-        a6, a7 = max(a6, row[i + 6]), max(a7, row[i + 7])
-    top = max(max(max(a0, a1), max(a2, a3)), max(max(a4, a5), max(a6, a7)))
-    for i in range(whole, n):
-        top = max(top, row[i])
-    return top
-
-
-@inlined
-def _sum(row: Array) -> Element:
-    """Return the sum of a row, in eight lanes and a fixed tree over them."""
-    n = row.size
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = row.dtype.type(0)
-    whole = n - n % 8
-    for i in range(0, whole, 8):
-        a0, a1 = a0 + row[i], a1 + row[i + 1]
-        a2, a3 = a2 + row[i + 2], a3 + row[i + 3]
-        a4, a5 = a4 + row[i + 4], a5 + row[i + 5]
-        a6, a7 = a6 + row[i + 6], a7 + row[i + 7]
-    total = ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
-    for i in range(whole, n):
-        total = total + row[i]
-    return total
-
-
-@inlined
-def _dot(row: Array, other: Array) -> Element:
-    """Return the sum of the products of two rows, in the order of `_sum`."""
-    n = row.size
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = row.dtype.type(0)
-    whole = n - n % 8
-    for i in range(0, whole, 8):
-        a0, a1 = a0 + row[i] * other[i], a1 + row[i + 1] * other[i + 1]
-        a2, a3 = a2 + row[i + 2] * other[i + 2], a3 + row[i + 3] * other[i + 3]
-        a4, a5 = a4 + row[i + 4] * other[i + 4], a5 + row[i + 5] * other[i + 5]
-        a6, a7 = a6 + row[i + 6] * other[i + 6], a7 + row[i + 7] * other[i + 7]
-    total = ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
-    for i in range(whole, n):
-        total = total + row[i] * other[i]
-    return total
 
 
 @inlined
@@ -77,7 +23,7 @@ def probabilities(
     for i in range(e.shape[0]):
         row = e[i]
         stop = min(num_seen + i % num_rows, row.size)
-        top = _largest(row[:stop]) * scale
+        top = largest(row[:stop]) * scale
         if top == -np.inf:
             row[:] = zero
             log[i] = zero
@@ -86,9 +32,9 @@ def probabilities(
         for j in range(wide.size):
             wide[j] = exp(wide[j] * scale - top)
         row[stop:] = zero
-        total = _sum(wide)
-        log[i] = top + np.log(total)
-        factor = one / total
+        mass = total(wide)
+        log[i] = top + np.log(mass)
+        factor = one / mass
         for j in range(wide.size):
             wide[j] = wide[j] * factor
 
@@ -96,7 +42,7 @@ def probabilities(
 @inlined
 def _slope(row: Array, slope: Array, scale: float, stop: int) -> None:
     """Take (slope - sum(slope * row)) * row * scale in place; 0 from `stop` on."""
-    shift = _dot(row[:stop], slope[:stop])
+    shift = dot(row[:stop], slope[:stop])
     for j in range(_whole_vectors(stop, row.size)):
         slope[j] = (slope[j] - shift) * row[j] * scale
     slope[stop:] = slope.dtype.type(0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from parallel_params.tensor.fast.compiler import Element, compiled, inlined
 from parallel_params.tensor.fast.exponential import exp
-from parallel_params.tensor.fast.row_loops import _dot, _largest, _sum
+from parallel_params.tensor.fast.reductions import largest, total
 from parallel_params.tensor.tape import Array
 
 
@@ -14,10 +14,10 @@ def softmax(x: Array, out: Array) -> None:
     one = x.dtype.type(1)
     for i in range(x.shape[0]):
         row, e = x[i], out[i]
-        top = _largest(row)
+        top = largest(row)
         for j in range(row.size):
             e[j] = exp(row[j] - top)
-        factor = one / _sum(e)
+        factor = one / total(e)
         for j in range(row.size):
             e[j] = e[j] * factor
 
@@ -27,35 +27,25 @@ def log_softmax(x: Array, out: Array) -> None:
     """Write the logarithm of the softmax of every row."""
     for i in range(x.shape[0]):
         row, e = x[i], out[i]
-        top = _largest(row)
+        top = largest(row)
         for j in range(row.size):
             e[j] = exp(row[j] - top)
-        rest = np.log(_sum(e))
+        rest = np.log(total(e))
         for j in range(row.size):
             e[j] = (row[j] - top) - rest
 
 
-@compiled("void(T[:, ::1], T[:, ::1], T[:, ::1])")
-def softmax_slope(g: Array, out: Array, into: Array) -> None:
-    """Write out * (g - sum(g * out)) for every row."""
-    for i in range(g.shape[0]):
-        grad, probability, row = g[i], out[i], into[i]
-        total = _dot(grad, probability)
-        for j in range(row.size):
-            row[j] = probability[j] * (grad[j] - total)
-
-
 @inlined
 def _entropy(row: Array, label: int, e: Array, scale: float) -> Element:
-    top, told = _largest(row), row[label]
+    top, told = largest(row), row[label]
     for j in range(row.size):
         e[j] = exp(row[j] - top)
-    total = _sum(e)
-    factor = scale / total
+    mass = total(e)
+    factor = scale / mass
     for j in range(row.size):
         e[j] = e[j] * factor
     e[label] = e[label] - scale
-    return top - told + np.log(total)
+    return top - told + np.log(mass)
 
 
 @compiled("void(T[:, ::1], int64[::1], T[:, ::1], T, T[::1])")
@@ -78,7 +68,7 @@ def cross_entropy_in_place(
 
 @compiled("boolean(T[:, ::1], int64[::1], T[:, ::1], T, T[::1])")
 def cross_entropy_sum(
-    x: Array, labels: Array, grad: Array, scale: float, total: Array
+    x: Array, labels: Array, grad: Array, scale: float, loss: Array
 ) -> bool:
     """Write the sum of all, times `scale`; return False if a label is out of range."""
     for i in range(labels.size):
@@ -87,5 +77,5 @@ def cross_entropy_sum(
     losses = np.empty(x.shape[0], x.dtype)
     for i in range(x.shape[0]):
         losses[i] = _entropy(x[i], labels[i], grad[i], scale)
-    total[0] = _sum(losses) * scale
+    loss[0] = total(losses) * scale
     return True
