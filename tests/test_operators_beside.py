@@ -34,7 +34,7 @@ def test_operators_of_both_libraries_have_one_family(operator: str, of: str) -> 
     assert family(operator) == of
 
 
-@pytest.mark.slow  # PyTorch's profiler takes seconds to begin
+@pytest.mark.slow  # importing torch.optim and the compiled loops takes seconds
 def test_a_table_tells_both_sets_and_pytorch_family_by_family() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("numba")
