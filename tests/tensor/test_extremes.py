@@ -130,6 +130,15 @@ def test_norms_whose_squares_overflow_are_no_numbers(kernels: Choice) -> None:
         assert np.isnan(normed.asnumpy()).all()
 
 
+@pytest.mark.parametrize("row", [[LARGE, LARGE], [1e20, -1e20]])
+def test_spreads_whose_sums_or_squares_overflow_are_infinite(row: list[float]) -> None:
+    x = Tensor([row])
+    for spread in (ops.var, ops.std):
+        assert spread(x).item() == INF
+        assert spread(x, 1).tolist() == [INF]
+    assert ops.var(Tensor([1e30, 1e30])).item() == 0.0
+
+
 @pytest.mark.parametrize("dtype", [float16, bfloat16])
 def test_what_is_no_number_is_the_largest_of_16_bits_too(dtype: DType) -> None:
     _, places = ops.topk(Tensor([1.0, NAN, 2.0]).astype(dtype), 3)
