@@ -36,6 +36,7 @@ class KernelSet:
         num_compiled: functions that had to be compiled when it was chosen.
         num_cached: functions that were found compiled on disk.
         seconds: that took, imports of the compiler included.
+        not_kept: why the next process compiles again; empty if it need not.
     """
 
     name: SetName = "numpy"
@@ -43,6 +44,7 @@ class KernelSet:
     num_compiled: int = 0
     num_cached: int = 0
     seconds: float = 0.0
+    not_kept: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.compiler})" if self.compiler else self.name
@@ -162,11 +164,12 @@ def _load_fast() -> KernelSet:
 
     for name in {each.fast_module for each in _process.kernels}:
         importlib.import_module(name)
-    num_compiled, num_cached = compiler.prepare()
+    num_compiled, num_cached, not_kept = compiler.prepare()
     return KernelSet(
         name="fast",
         compiler=f"numba {metadata.version('numba')}",
         num_compiled=num_compiled,
         num_cached=num_cached,
         seconds=time.perf_counter() - start,
+        not_kept=not_kept,
     )

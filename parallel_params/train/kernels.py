@@ -69,7 +69,13 @@ def describe_kernels(chosen: KernelSet) -> str:
     if chosen.name == "numpy":
         return "NumPy's own kernels"
     made = f"{chosen.num_compiled} compiled, " if chosen.num_compiled else ""
+    note = (
+        f"; every process compiles, because nothing can be kept ({chosen.not_kept}): "
+        "set NUMBA_CACHE_DIR to a folder with room"
+        if chosen.not_kept
+        else ""
+    )
     return (
         f"fast kernels ({chosen.compiler}: {made}{chosen.num_cached} from cache, "
-        f"{chosen.seconds:.1f} s)"
+        f"{chosen.seconds:.1f} s{note})"
     )

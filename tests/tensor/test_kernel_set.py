@@ -1,8 +1,10 @@
 """Which loops compute is chosen once, named, and never silently another."""
 
+import errno
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,14 @@ import pytest
 from kernel_sets import kernels_as
 
 from parallel_params.errors import KernelsUnavailable
-from parallel_params.tensor.kernel_set import kernel, kernel_set, set_kernels
+from parallel_params.tensor.kernel_set import (
+    KernelSet,
+    kernel,
+    kernel_set,
+    set_kernels,
+)
 from parallel_params.tensor.tape import Array
+from parallel_params.train.kernels import describe_kernels
 
 
 def _double(x: Array) -> None:
@@ -59,19 +67,20 @@ def test_a_kernel_made_after_the_choice_is_of_the_chosen_set() -> None:
     assert made.run is adaptation.adapt.numpy
 
 
-def test_a_loop_is_compiled_anew_when_another_file_of_loops_has_changed(
+@pytest.fixture
+def prepared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+) -> Callable[[], tuple[int, int, str]]:
+    """Compile and run a loop, with a cache and a folder of helpers for this test."""
     numba = pytest.importorskip("numba")
     from parallel_params.tensor.fast import compiler
 
-    loops = tmp_path / "loops"
-    loops.mkdir()
+    (tmp_path / "loops").mkdir()
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiler, "__file__", str(loops / "compiler.py"))
+    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "loops" / "compiler.py"))
     monkeypatch.setattr(compiler, "_prepared", [])
 
-    def prepared() -> tuple[int, int]:
+    def prepare() -> tuple[int, int, str]:
         x = np.ones(3, np.float32)
         double = compiler.compiled("void(T[::1])")(_double)
         found = compiler.prepare()
@@ -79,8 +88,41 @@ def test_a_loop_is_compiled_anew_when_another_file_of_loops_has_changed(
         assert x.tolist() == [2.0, 2.0, 2.0]
         return found
 
-    assert [prepared(), prepared()] == [(1, 0), (0, 1)]
-    (loops / "helpers.py").write_text("x = 1")
-    assert [prepared(), prepared()] == [(1, 0), (0, 1)]
-    (loops / "helpers.py").write_text("x = 2")
-    assert prepared() == (1, 0)
+    return prepare
+
+
+def test_a_loop_is_compiled_anew_when_another_file_of_loops_has_changed(
+    prepared: Callable[[], tuple[int, int, str]], tmp_path: Path
+) -> None:
+    assert [prepared(), prepared()] == [(1, 0, ""), (0, 1, "")]
+    (tmp_path / "loops" / "helpers.py").write_text("x = 1")
+    assert [prepared(), prepared()] == [(1, 0, ""), (0, 1, "")]
+    (tmp_path / "loops" / "helpers.py").write_text("x = 2")
+    assert prepared() == (1, 0, "")
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_loop_whose_file_is_damaged_is_compiled_and_kept_anew(
+    prepared: Callable[[], tuple[int, int, str]], tmp_path: Path, ending: str
+) -> None:
+    prepared()
+    (kept,) = (tmp_path / "cache").glob(f"*/*.{ending}")
+    kept.write_bytes(kept.read_bytes()[:50])
+    assert [prepared(), prepared()] == [(1, 0, ""), (0, 1, "")]
+
+
+def test_a_loop_that_cannot_be_kept_is_compiled_and_the_reason_told(
+    prepared: Callable[[], tuple[int, int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from numba.core.caching import CacheImpl, IndexDataCacheFile
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, "_save_data", full)
+    assert prepared() == (1, 0, "[Errno 28] No space left on device")
+    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+    assert prepared() == (1, 0, "there is no folder that can be written")
+    assert "every process compiles, because nothing can be kept (why)" in (
+        describe_kernels(KernelSet(name="fast", not_kept="why"))
+    )

@@ -10,8 +10,9 @@ arrays everywhere to see.
 
 Numba keeps what it has compiled beside the module (`__pycache__`), where that cannot be
 written in the user's cache folder, and where `NUMBA_CACHE_DIR` says if it is set. If
-nothing can be written, every process compiles for itself. What it keeps is found again
-as long as the text of this folder and of the loop's own file is the same.
+nothing can be written, every process compiles for itself, and `prepare` says why. What
+it keeps is found again as long as the text of this folder and of the loop's own file is
+the same.
 """
 
 import hashlib
@@ -37,13 +38,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 _prepared: list[tuple[Any, str]] = []
 _FLOAT32 = np.dtype(np.float32)
+# Why something that was compiled is not kept, the last reason first.
+_problems: list[str] = []
 
 
 class _Cache(FunctionCache):
     """Numba's cache of a function, which looks at more than that function's file.
 
     Numba does not see when a helper from another file changes, or the options here;
-    before 0.68 it knows a file by its time and size only.
+    before 0.68 it knows a file by its time and size only. And it gives up where a full
+    disk or a damaged file costs no more than to compile once again.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -61,6 +65,22 @@ class _Cache(FunctionCache):
         key = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
         return (*key, self._sources)
 
+    def load_overload(self, sig: object, target_context: object) -> object:
+        """Return what was kept of a signature, or None; what is damaged is dropped."""
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception:  # what was pickled and cut short raises anything
+            with suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
+            return None
+
+    def save_overload(self, sig: object, data: object) -> None:
+        """Keep what was compiled, or note why not."""
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except Exception as error:  # the index is read before
+            _problems.insert(0, str(error))
+
 
 def compiled(signature: str) -> Callable[[F], F]:
     """Compile a function of arrays and numbers when it is called, or by `prepare`.
@@ -72,9 +92,10 @@ def compiled(signature: str) -> Callable[[F], F]:
 
     def wrap(function: F) -> F:
         dispatcher = numba.njit(**_OPTIONS)(function)
-        # Without a folder for the cache, or a file of the source, nothing is kept.
-        with suppress(RuntimeError, OSError):
+        try:
             dispatcher._cache = _Cache(function)
+        except (RuntimeError, OSError):  # or there is no file of the source
+            _problems.insert(0, "there is no folder that can be written")
         _prepared.append((dispatcher, signature))
         return cast("F", dispatcher)
 
@@ -115,11 +136,12 @@ fused = cast(
 )
 
 
-def prepare() -> tuple[int, int]:
+def prepare() -> tuple[int, int, str]:
     """Compile for float32 what has not been, or load it from the cache.
 
     Returns:
-        How many functions were compiled, and how many were found compiled.
+        How many functions were compiled, how many were found compiled, and why some
+        that were compiled are not kept for the next process; empty if all are.
     """
     cached = 0
     for dispatcher, signature in _prepared:
@@ -128,7 +150,9 @@ def prepare() -> tuple[int, int]:
         cached += sum(dispatcher.stats.cache_hits.values()) > before
     number = len(_prepared)
     _prepared.clear()
-    return number - cached, cached
+    problem = _problems[0] if _problems else ""
+    _problems.clear()
+    return number - cached, cached, problem
 
 
 def fits(arrays: Sequence[Array]) -> bool:
