@@ -2,7 +2,6 @@
 
 `reductions.py` is the only other module that imports it, for loops in vectors.
 
-
 Compiled loops are plain Python over arrays. No operation is reordered, nor contracted
 but where `fused` says so: a loop gives the same bits as its source read literally, in
 vector registers and in the remainder alike; `tests/tensor/test_fast_kernels.py` cuts
@@ -108,15 +107,31 @@ def inlined(function: F) -> F:
 
 
 def by_type(
-    float32: Callable[[Element], Element], float64: Callable[[Element], Element]
-) -> Callable[[Element], Element]:
+    float32: Callable[[Element], Any], float64: Callable[[Element], Any]
+) -> Callable[[Element], Any]:
     """Return a function for loops that is one of two, by the type of its argument."""
 
-    def function(x: Element) -> Element:
+    def function(x: Element) -> Any:
         raise AssertionError("only compiled loops call this")
 
-    def choose(x: Element) -> Callable[[Element], Element]:
+    def choose(x: Element) -> Callable[[Element], Any]:
         return float32 if x == numba.float32 else float64
+
+    extending.overload(function)(choose)
+    return function
+
+
+def by_types(
+    float32: Callable[[Element, Element], Element],
+    float64: Callable[[Element, Element], Element],
+) -> Callable[[Element, Element], Element]:
+    """Return the same of two arguments of one type, r and s."""
+
+    def function(r: Element, s: Element) -> Element:
+        raise AssertionError("only compiled loops call this")
+
+    def choose(r: Element, s: Element) -> Callable[[Element, Element], Element]:
+        return float32 if r == numba.float32 else float64
 
     extending.overload(function)(choose)
     return function

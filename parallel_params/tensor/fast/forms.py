@@ -85,7 +85,8 @@ def bias_gelu(x: Array, bias: Array, slope: Array | None) -> None:
 def _gelu(x: Array, bias: Array, slope: Array | None) -> None:
     derivative = x if slope is None else slope.reshape(x.shape)
     a = 2.0 * kernels.SQRT_2_OVER_PI
-    constants = numbers(x.dtype, a, a * kernels.GELU_CUBIC)
+    cubic = a * kernels.GELU_CUBIC
+    constants = numbers(x.dtype, -a, -cubic, a, 3.0 * cubic)
     gelu_loops.bias_gelu(x, bias, derivative, slope is not None, constants)
 
 

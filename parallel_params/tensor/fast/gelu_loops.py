@@ -1,8 +1,30 @@
 """The compiled loop of the GELU in the form with tanh."""
 
-from parallel_params.tensor.fast.compiler import compiled
-from parallel_params.tensor.fast.exponential import exp
+import numpy as np
+
+from parallel_params.tensor.fast.compiler import compiled, inlined
+from parallel_params.tensor.fast.exponential import bounded, parts, power
 from parallel_params.tensor.tape import Array
+
+
+@inlined
+def _one_and_power(
+    row: Array, bias: Array, constants: Array, out: Array, scratch: Array
+) -> None:
+    """Add the bias to a row, and write 1 + exp(-2 u) into `out`.
+
+    In three loops, see `exponential`.
+    """
+    one = row.dtype.type(1)
+    a, cubic = constants[0], constants[1]
+    for j in range(row.size):
+        y = row[j] + bias[j]
+        row[j] = y
+        out[j] = bounded((y * y * cubic + a) * y)
+    for j in range(row.size):
+        out[j], scratch[j] = parts(out[j])
+    for j in range(row.size):
+        out[j] = one + power(out[j], scratch[j])
 
 
 @compiled("void(T[:, ::1], T[::1], T[:, ::1], boolean, T[::1])")
@@ -13,21 +35,30 @@ def bias_gelu(
 
     In place only: were there another array for the result, it could overlap with x, and
     then the compiled loop would go element by element.
+
+    Args:
+        x: [rows, width].
+        bias: [width].
+        slope: [rows, width] receives the derivative.
+        has_slope: whether it does.
+        constants: [4], for -2 u = constants[0] y + constants[1] y^3 and, of 2 u, the
+            derivative constants[2] + constants[3] y^2.
     """
-    one = x.dtype.type(1)
-    a, cubic = constants[0], constants[1]  # of 2 u = a y + cubic y^3
+    one, width = x.dtype.type(1), x.shape[1]
+    a, cubic = constants[2], constants[3]
+    scratch, divisor = np.empty(width, x.dtype), np.empty(width, x.dtype)
     for i in range(x.shape[0]):
         row = x[i]
         if not has_slope:
-            for j in range(row.size):
-                y = row[j] + bias[j]
-                row[j] = y * (one / (one + exp(-((y * y * cubic + a) * y))))
+            _one_and_power(row, bias, constants, divisor, scratch)
+            for j in range(width):
+                row[j] = row[j] * (one / divisor[j])
             continue
         derivative = slope[i]
-        for j in range(row.size):
-            y = row[j] + bias[j]
-            square = y * y * cubic
-            share = one / (one + exp(-((square + a) * y)))  # (1 + tanh(u)) / 2
-            steep = (square + square + square + a) * y
+        _one_and_power(row, bias, constants, divisor, derivative)
+        for j in range(width):
+            y = row[j]
+            share = one / divisor[j]  # (1 + tanh(u)) / 2
+            steep = (y * y * cubic + a) * y
             derivative[j] = steep * share * (one - share) + share
             row[j] = y * share
