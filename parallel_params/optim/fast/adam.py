@@ -6,8 +6,11 @@ Nothing is added up over elements and nothing contracted, so the bits are NumPy'
 import numpy as np
 
 from parallel_params.optim.rules import adaptation
-from parallel_params.tensor.fast.compiler import compiled, fits, numbers
+from parallel_params.tensor.fast.compiler import compiled, fits
 from parallel_params.tensor.tape import Array
+
+# Of one step; a tuple is handed over faster than an array.
+_NUMBERS = "UniTuple(float64, 9)"
 
 
 def adapt(
@@ -50,8 +53,7 @@ def _run(
     is_pair: bool,
 ) -> None:
     scale = 1.0 if how.weight_decay else how.gradient_scale
-    constants = numbers(
-        weight.dtype,
+    numbers = (
         how.beta1,
         (1 - how.beta1) * scale,
         how.beta2,
@@ -63,24 +65,26 @@ def _run(
         how.gradient_scale,
     )
     loop = _decayed if how.weight_decay else _plain
-    loop(weight, left, right, mean, square, constants, how.use_nesterov, is_pair)
+    loop(weight, left, right, mean, square, numbers, how.use_nesterov, is_pair)
 
 
-@compiled("void(T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], boolean, boolean)")
+@compiled(
+    "void(T[::1], T[::1], T[::1], T[::1], T[::1], " + _NUMBERS + ", boolean, boolean)"
+)
 def _plain(
     w: Array,
     left: Array,
     right: Array,
     m: Array,
     v: Array,
-    constants: Array,
+    numbers: tuple[float, ...],
     use_nesterov: bool,
     is_pair: bool,
 ) -> None:
-    beta1, share1 = constants[0], constants[1]
-    beta2, share2 = constants[2], constants[3]
-    eps, pull = constants[4], constants[5]
-    keep = constants[6]
+    kind = w.dtype.type
+    beta1, share1 = kind(numbers[0]), kind(numbers[1])
+    beta2, share2 = kind(numbers[2]), kind(numbers[3])
+    eps, pull, keep = kind(numbers[4]), kind(numbers[5]), kind(numbers[6])
     for i in range(w.size):
         g = left[i]
         if is_pair:
@@ -95,22 +99,24 @@ def _plain(
         w[i] = w[i] * keep - mean / (np.sqrt(square) + eps) * pull
 
 
-@compiled("void(T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], boolean, boolean)")
+@compiled(
+    "void(T[::1], T[::1], T[::1], T[::1], T[::1], " + _NUMBERS + ", boolean, boolean)"
+)
 def _decayed(
     w: Array,
     left: Array,
     right: Array,
     m: Array,
     v: Array,
-    constants: Array,
+    numbers: tuple[float, ...],
     use_nesterov: bool,
     is_pair: bool,
 ) -> None:
-    beta1, share1 = constants[0], constants[1]
-    beta2, share2 = constants[2], constants[3]
-    eps, pull = constants[4], constants[5]
-    keep = constants[6]
-    decay, scale = constants[7], constants[8]
+    kind = w.dtype.type
+    beta1, share1 = kind(numbers[0]), kind(numbers[1])
+    beta2, share2 = kind(numbers[2]), kind(numbers[3])
+    eps, pull, keep = kind(numbers[4]), kind(numbers[5]), kind(numbers[6])
+    decay, scale = kind(numbers[7]), kind(numbers[8])
     for i in range(w.size):
         g = left[i]
         if is_pair:

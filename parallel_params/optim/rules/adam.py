@@ -36,8 +36,9 @@ class _Adaptive(ABC):
     ) -> None:
         """Move `weight` and both moments by one step; see `Rule.update`."""
         how = self._adaptation(step, learning_rate, weight_decay, gradient_scale)
-        mean, square = (state[slot] for slot in self.slots)
-        adapt(weight, gradient, mean, square, how)
+        first, second = self.slots
+        mean, square = state[first], state[second]
+        adapt.run(weight, gradient, mean, square, how)
 
     def update_pair(
         self,

@@ -15,6 +15,7 @@ the same.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -161,7 +162,7 @@ def prepare() -> tuple[int, int, str]:
     cached = 0
     for dispatcher, signature in _prepared:
         before = sum(dispatcher.stats.cache_hits.values())
-        dispatcher.compile(signature.replace("T", "float32"))
+        dispatcher.compile(re.sub(r"\bT\b", "float32", signature))
         cached += sum(dispatcher.stats.cache_hits.values()) > before
     number = len(_prepared)
     _prepared.clear()
