@@ -188,7 +188,9 @@ class Backward:
             if flow is not None:
                 self._end_forward(frame, flow)
             value = loss._array
-            seed = np.asarray(weight * factor, value.dtype).reshape(value.shape)
+            seed = np.asarray(weight * factor, value.dtype)
+            if value.ndim:
+                seed = seed.reshape(value.shape)
             arrived = frame.sweep(loss, Tensor.wrap(seed))
         self._fill_absent(arrived, sinks)
         return Total(float(value.item()) * weight, weight)

@@ -52,7 +52,7 @@ def cut_batch(batch: Sequence[object], num_grains: int) -> list[Grain]:
         TypeError: a member is neither an array nor a tensor.
         ValueError: the lengths differ, or there is nothing to cut.
     """
-    tensors = [_as_tensor(member) for member in batch]
+    tensors = tuple([_as_tensor(member) for member in batch])
     arrays = [tensor._array for tensor in tensors]
     if num_grains == 1:
         lengths = {array.shape[0] for array in arrays if array.ndim}
@@ -63,7 +63,7 @@ def cut_batch(batch: Sequence[object], num_grains: int) -> list[Grain]:
                 f"of its samples; their shapes are {shapes}. Bind what is no sample to "
                 "the loss function"
             )
-        return [Grain(tuple(tensors), lengths.pop() if lengths else 1)]
+        return [Grain(tensors, lengths.pop() if lengths else 1)]
     found = {len(a) if a.ndim else -1 for a in arrays}
     if len(found) != 1 or -1 in found:
         shapes = ", ".join(str(a.shape) for a in arrays)
@@ -101,7 +101,8 @@ def split_loss(returned: object, num_samples: int) -> tuple[Tensor, float]:
         raise TypeError(
             f"the loss function returned {type(returned).__name__}, not a Tensor"
         )
-    if returned._array.size != 1 or not returned.dtype.is_float:
+    array = returned._array
+    if array.size != 1 or (array.dtype.kind != "f" and not returned.dtype.is_float):
         raise TypeError(
             f"the loss must be one floating-point number, the mean over its grain; "
             f"got shape {returned.shape}, dtype {returned.dtype}"

@@ -116,14 +116,23 @@ class Stepper:
         for run, arrays in self._runs:
             weight, gradient, state, rounded = arrays
             settings = run.settings
-            numbers = _Numbers(
-                step=step - settings.since,
-                learning_rate=rates[settings.group],
-                weight_decay=settings.weight_decay,
-                gradient_scale=scale_of(run.extent.name, settings),
-            )
+            numbers: _Numbers = {
+                "step": step - settings.since,
+                "learning_rate": rates[settings.group],
+                "weight_decay": settings.weight_decay,
+                "gradient_scale": scale_of(run.extent.name, settings),
+            }
             if is_reduced:
-                rule.update(weight, gradient, state, **numbers)
+                # Said one by one: `**` would be as dear as the update of a small run.
+                rule.update(
+                    weight,
+                    gradient,
+                    state,
+                    step=numbers["step"],
+                    learning_rate=numbers["learning_rate"],
+                    weight_decay=numbers["weight_decay"],
+                    gradient_scale=numbers["gradient_scale"],
+                )
             else:
                 self._add_and_update(run, arrays, numbers)
             if rounded is not None:

@@ -111,8 +111,10 @@ class Frame:
         here.depth -= 1
         here.floor = self._outer_floor
         # Backwards, so that a weight named twice gets back what it had at first.
-        for i in range(len(self._weights) - 1, -1, -1):
-            _set(self._weights[i], "_node", self._outer_nodes[i])
+        for weight, node in zip(
+            reversed(self._weights), reversed(self._outer_nodes), strict=True
+        ):
+            _set(weight, "_node", node)
         if here.depth == 0 or error is not None:
             for node in here.nodes[self._start :]:
                 node.bury()

@@ -24,6 +24,8 @@ from parallel_params.tensor.fast.compiler import fits, numbers
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.window import Window
 
+_INT64 = np.dtype(np.int64)
+
 
 def add_bias(x: Array, bias: Array) -> None:
     """Add a bias to every row."""
@@ -45,7 +47,7 @@ def relu_slope(out: Array, g: Array) -> Array:
     """Return the gradient of relu's input."""
     if not fits((out, g)) or out.shape != g.shape:
         return kernels.relu_slope.numpy(out, g)
-    into = np.empty_like(out)
+    into = np.empty(out.shape, out.dtype)
     if out.ndim == 2:
         element_loops.relu_slope(out, g, into)
     else:
@@ -126,11 +128,12 @@ def cross_entropy_sum(
     """Return the sum of the losses of all rows; None if a label is out of range."""
     if grad is x or not fits((x, grad)):
         return rows.cross_entropy_sum.numpy(x, labels, grad, scale)
-    total = np.empty(1, x.dtype)
-    ids = np.ascontiguousarray(labels, np.int64)
+    total = np.empty((), x.dtype)
+    is_taken = labels.dtype is _INT64 and labels.flags.c_contiguous
+    ids = labels if is_taken else np.ascontiguousarray(labels, _INT64)
     if not softmax_loops.cross_entropy_sum(x, ids, grad, x.dtype.type(scale), total):
         return None
-    return total.reshape(())
+    return total
 
 
 def norm(

@@ -66,7 +66,7 @@ def cross_entropy_in_place(
         losses[i] = _entropy(x[i], labels[i], x[i], scale, scratch)
 
 
-@compiled("boolean(T[:, ::1], int64[::1], T[:, ::1], T, T[::1])")
+@compiled("boolean(T[:, ::1], int64[::1], T[:, ::1], T, Array(T, 0, 'C'))")
 def cross_entropy_sum(
     x: Array, labels: Array, grad: Array, scale: float, loss: Array
 ) -> bool:
@@ -77,5 +77,5 @@ def cross_entropy_sum(
     losses, scratch = np.empty(x.shape[0], x.dtype), np.empty(x.shape[1], x.dtype)
     for i in range(x.shape[0]):
         losses[i] = _entropy(x[i], labels[i], grad[i], scale, scratch)
-    loss[0] = total(losses) * scale
+    loss[()] = total(losses) * scale
     return True

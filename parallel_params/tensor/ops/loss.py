@@ -61,11 +61,14 @@ def cross_entropy(
         and not tape.is_nested()
     )
     if is_fused:
-        by_row = logits if logits.ndim == 2 else np.moveaxis(logits, 1, -1)
-        rows = np.ascontiguousarray(by_row).reshape(labels.size, -1)
-        grad = np.empty_like(rows)
+        if logits.ndim == 2:
+            rows = np.ascontiguousarray(logits)
+        else:
+            by_row = np.ascontiguousarray(np.moveaxis(logits, 1, -1))
+            rows, labels = by_row.reshape(labels.size, -1), labels.reshape(-1)
+        grad = np.empty(rows.shape, rows.dtype)
         total = fused_cross_entropy(
-            rows, labels.reshape(-1), grad, weight, ignore_index, reduction == "mean",
+            rows, labels, grad, weight, ignore_index, reduction == "mean",
             label_smoothing,
         )  # fmt: skip
         if total is not None:
