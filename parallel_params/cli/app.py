@@ -14,7 +14,14 @@ import typer
 from parallel_params.cli import ends
 from parallel_params.cli.ckpt import ckpt
 from parallel_params.cli.job_verbs import baseline, config, jobs
-from parallel_params.cli.options import Job, Json, Launcher, Overrides, Ranks
+from parallel_params.cli.options import (
+    Job,
+    Json,
+    Launcher,
+    Overrides,
+    Ranks,
+    RanksPerNode,
+)
 from parallel_params.comm.failure import describe_failure
 from parallel_params.errors import ParallelParamsError
 
@@ -105,10 +112,7 @@ def plan(
     job: Job,
     overrides: Overrides = None,
     num_ranks: Ranks = None,
-    ranks_per_node: Annotated[
-        int | None,
-        typer.Option("--ranks-per-node", min=1, metavar="K", help="By default all."),
-    ] = None,
+    ranks_per_node: RanksPerNode = None,
     json: Json = False,
     explain: Annotated[
         str | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from parallel_params.cli import ends
+from parallel_params.cli.options import Job, Json, Overrides, Ranks, RanksPerNode
 
 ckpt = typer.Typer(help="Look at checkpoints; without MPI.", no_args_is_help=True)
 
@@ -25,17 +26,26 @@ Where = Annotated[
         callback=_without_run,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER",
+        help="Where checkpoints are, or the folder of a run.",
+        callback=_without_run,
+    ),
+]
 Renames = Annotated[
     list[str] | None,
     typer.Option(
-        "--rename", metavar="OLD=NEW", help="Another beginning of names: model.= ."
+        "--rename",
+        metavar="OLD=NEW",
+        help="Names that begin with OLD begin with NEW instead, which may be empty.",
     ),
 ]
 
 
 @ckpt.command(name="ls")
-def list_them(folder: Where, json: Json = False) -> None:
+def list_them(folder: Folder, json: Json = False) -> None:
     """List the checkpoints of a folder, the newest last, and what is left over."""
     from parallel_params.cli import ckpt_text
 
@@ -67,23 +77,20 @@ def verify(path: Where) -> None:
 @ckpt.command()
 def diff(
     path: Where,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="What would load it.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Keys of the job to set otherwise."),
-    ] = None,
-    num_ranks: Annotated[
-        int, typer.Option("-n", "--ranks", min=1, metavar="N", help="Ranks.")
-    ] = 1,
-    ranks_per_node: Annotated[
-        int | None, typer.Option("--ranks-per-node", min=1, metavar="K")
-    ] = None,
+    job: Job,
+    overrides: Overrides = None,
+    num_ranks: Ranks = None,
+    ranks_per_node: RanksPerNode = None,
 ) -> None:
     """Say what a job on N ranks would take from a checkpoint, and what would move."""
     from parallel_params.cli import ckpt_text
 
     text = ckpt_text.diff(
-        path, job, overrides or (), num_ranks=num_ranks, ranks_per_node=ranks_per_node
+        path,
+        job,
+        overrides or (),
+        num_ranks=num_ranks or 1,
+        ranks_per_node=ranks_per_node,
     )
     typer.echo(text)
 
@@ -91,7 +98,10 @@ def diff(
 @ckpt.command()
 def export(
     path: Where,
-    target: Annotated[Path, typer.Argument(metavar="FILE")],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="To write; its ending says which kind."),
+    ],
     names: Annotated[
         str,
         typer.Option(
@@ -120,8 +130,13 @@ def export(
 
 @ckpt.command(name="import")
 def import_from(
-    source: Annotated[Path, typer.Argument(metavar="FILE")],
-    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="Not there yet.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="With the weights, by name.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Of the checkpoint; not there yet."),
+    ],
     job: Annotated[
         str | None,
         typer.Option("--for", metavar="JOB", help="Take what its model has."),
@@ -136,7 +151,7 @@ def import_from(
 
 @ckpt.command()
 def prune(
-    folder: Where,
+    folder: Folder,
     keep: Annotated[
         int, typer.Option("--keep", min=1, metavar="K", help="How many of the newest.")
     ],

@@ -40,6 +40,11 @@ def list_facts(folder: Path) -> list[dict[str, object]]:
     """Return what there is to say of every checkpoint of a folder, as JSON values."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not there")
+    if is_checkpoint(folder):
+        raise CheckpointError(
+            f"{folder} is a checkpoint itself and no folder of them: "
+            f"`pparams ckpt show {folder}` says what is in it"
+        )
     facts: list[dict[str, object]] = []
     for found in list_checkpoints(folder):
         manifest = found.manifest

@@ -17,7 +17,18 @@ Overrides = Annotated[
 ]
 Ranks = Annotated[
     int | None,
-    typer.Option("-n", "--ranks", min=1, metavar="N", help="Ranks of the world."),
+    typer.Option(
+        "-n", "--ranks", min=1, metavar="N", help="Ranks of the world, 1 by default."
+    ),
+]
+RanksPerNode = Annotated[
+    int | None,
+    typer.Option(
+        "--ranks-per-node",
+        min=1,
+        metavar="K",
+        help="Ranks that share a node's memory, all of them by default.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Launcher = Annotated[

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from parallel_params.cli.app import app, main
@@ -65,6 +68,20 @@ def test_a_misspelt_verb_gets_a_suggestion() -> None:
 
     assert result.exit_code == 2
     assert "Did you mean 'train'?" in result.output
+
+
+def test_every_verb_argument_and_option_says_what_it_is_for() -> None:
+    def silent(command: Any, path: str) -> Iterator[str]:
+        for name, below in getattr(command, "commands", {}).items():
+            if not below.hidden:
+                yield from silent(below, f"{path} {name}")
+        if not command.help:
+            yield path
+        for each in command.params:
+            if not each.help and not each.hidden:
+                yield f"{path} {each.name}"
+
+    assert [*silent(typer.main.get_command(app), "pparams")] == []
 
 
 @pytest.mark.parametrize("words", [("--rnaks", "2"), ("-n", "0"), ("-n", "two")])

@@ -184,6 +184,11 @@ def test_verify_tells_an_absent_folder_from_an_empty_one(tmp_path: Path) -> None
         say("verify", tmp_path / "w.npz")
 
 
+def test_ls_sends_a_checkpoint_itself_to_the_verb_for_it(kept: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"a checkpoint itself .* ckpt show"):
+        say("ls", kept / "step-000004")
+
+
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     for words in (
         ("ls", tmp_path / "nowhere"),
