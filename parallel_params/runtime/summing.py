@@ -113,7 +113,8 @@ class RowSum:
 
     def _look(self) -> Fault | None:
         """Look at the sum of a group of one, which is there."""
-        if self._out.size <= BLOCK and first_non_finite(self._out) is None:
+        is_small = self._out.size <= BLOCK
+        if first_non_finite(self._out) is None if is_small else are_finite(self._out):
             return None
         for start in range(0, self._out.size, BLOCK):
             part = self._out[start : start + BLOCK]
@@ -201,6 +202,13 @@ def add_pair(left: Array, right: Array, out: Array) -> bool:
         total = np.add(left[part], right[part], out[part])
         is_finite = is_finite and first_non_finite(total) is None
     return is_finite
+
+
+@kernel(fast="parallel_params.runtime.fast.summing")
+def are_finite(values: Array) -> bool:
+    """Return whether no element of [n] is infinite or no number."""
+    starts = range(0, values.size, BLOCK)
+    return all(first_non_finite(values[i : i + BLOCK]) is None for i in starts)
 
 
 def _half(number: int) -> int:

@@ -1,9 +1,11 @@
 """What is not finite is blamed on the rank whose gradient it is, or on the sum."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+from kernel_sets import kernels_as
 from ranked import OnRanks, assert_on_all_ranks
 
 from parallel_params import ops, optim
@@ -14,7 +16,9 @@ from parallel_params.manager import ParameterManager
 from parallel_params.nn.parameter import Parameter
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Policy, Reduction, WireDtype
+from parallel_params.runtime.summing import are_finite
 from parallel_params.tensor.dtype import DType, float16, float32
+from parallel_params.tensor.kernel_set import Choice
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
@@ -170,3 +174,19 @@ def test_accumulated_batches_may_overflow_as_well() -> None:
     told = run_threads(2, body)
     assert told == [told[0]] * 2
     assert "is finite on every rank, but the sum overflows float16" in told[0]
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "fast"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_one_element_that_is_not_finite_is_found_wherever_it_is(
+    kernels: Choice, dtype: type[np.floating[Any]]
+) -> None:
+    with kernels_as(kernels):
+        for size in (0, 1, 3, 4, 31, 130):
+            values = np.full(size, np.finfo(dtype).max, dtype)
+            assert are_finite(values)
+            for place in range(size):
+                for wrong in (np.inf, -np.inf, np.nan):
+                    values[place] = wrong
+                    assert not are_finite(values)
+                values[place] = -1
