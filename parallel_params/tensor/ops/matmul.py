@@ -162,7 +162,8 @@ def linear(
         grad = g if g.ndim == 2 else g.reshape(len(rows), w.shape[0])
         if slope is not None:
             grad = slope(grad)
-        return linear_grads(grad, array, rows, w, nodes)[: len(inputs)]
+        grads = linear_grads(grad, array, rows, w, nodes)
+        return grads[:2] if shift is None else grads
 
     if array.ndim == 2:
         return result(out, inputs, vjp)
