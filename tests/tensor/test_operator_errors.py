@@ -120,6 +120,11 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         r"probabilities of shape \(3, 2\)",
     ),
+    "labels that are no integers": (
+        lambda: ops.cross_entropy(X23, Tensor([0.0, 1.0]).astype(pt.float64)),
+        ValueError,
+        "a target of Float64 is probabilities, labels are of an integer type",
+    ),
     "probability type": (
         lambda: ops.cross_entropy(X23, X23.astype(pt.float32)),
         TypeError,

@@ -88,7 +88,8 @@ def _of_probabilities(
     if target.shape != x.shape:
         raise ValueError(
             f"cross_entropy: probabilities of shape {target.shape} do not fit logits "
-            f"of shape {x.shape}"
+            f"of shape {x.shape}; a target of {target.dtype} is probabilities, labels "
+            "are of an integer type"
         )
     if label_smoothing:
         even = label_smoothing / x.shape[dim]
