@@ -200,14 +200,15 @@ def linear_grads(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Write the gradients of weight and bias into their sinks, if they have some."""
     dx = dw = db = None
-    if nodes[1] is not None:
-        dw = np.matmul(g.T, rows, out=nodes[1].sink())
+    # First what reads g from row to row: it has just been written, and is in cache.
     if nodes[2] is not None:
         db = sum_of_rows.run(g, nodes[2].sink())
     if nodes[0] is not None:
         dx = np.matmul(g, w)
         if x.ndim != 2:
             dx = dx.reshape(x.shape)
+    if nodes[1] is not None:
+        dw = np.matmul(g.T, rows, out=nodes[1].sink())
     return dx, dw, db
 
 
