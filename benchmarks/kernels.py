@@ -21,6 +21,7 @@ from parallel_params.optim.rules.adam import AdamRule, AdamWRule
 from parallel_params.optim.rules.sgd import SgdRule
 from parallel_params.runtime import summing
 from parallel_params.tensor import (
+    attention_kernels,
     attention_tiles,
     batch_norm_kernels,
     embedding_kernels,
@@ -29,6 +30,7 @@ from parallel_params.tensor import (
     pool_kernels,
     softmax_kernels,
 )
+from parallel_params.tensor.attention_tiles import Scheme
 from parallel_params.tensor.erf import erf_gelu
 from parallel_params.tensor.kernel_set import Kernel
 from parallel_params.tensor.window import Window
@@ -235,6 +237,7 @@ def cases() -> list[Case]:
             results=(table,),
         ),
         *_pools(),
+        *_attention(),
         *_tiles(),
     ]
 
@@ -258,6 +261,28 @@ def _pools() -> list[Case]:
             run=lambda: pool_kernels.max_along_grad(g, choice, window, dx),
             results=(dx,),
         ),
+    ]
+
+
+def _attention() -> list[Case]:
+    """All heads of a layer of the GPT, there and back; they lie side by side."""
+    packed = _normal(8, LENGTH, 3 * HEADS, 64)
+    grad = np.empty_like(packed)
+    q, k, v = np.split(packed.transpose(0, 2, 1, 3), 3, 1)
+    dq, dk, dv = np.split(grad.transpose(0, 2, 1, 3), 3, 1)
+    g = _normal(8, LENGTH, HEADS, 64).transpose(0, 2, 1, 3)
+    out, scheme = np.empty_like(g), Scheme(scale=0.125, is_causal=True)
+
+    def forward() -> Array:
+        return attention_kernels.attention((q, k, v), scheme, out)
+
+    def both() -> None:
+        attention_kernels.attention_grads(g, (q, k, v), scheme, forward(), (dq, dk, dv))
+
+    size = f"8x{HEADS}x{LENGTH}x64"
+    return [
+        Case(name="attention, causal", size=size, run=forward, results=(out,)),
+        Case(name="attention, there and back", size=size, run=both, results=(grad,)),
     ]
 
 

@@ -22,8 +22,12 @@ DOORS = {
     "pydantic_core": ("train/config/",),
     "typer": ("cli/",),
     "rich": ("cli/", "train/"),
-    "numba": ("tensor/fast/compiler.py", "tensor/fast/reductions.py"),
-    "llvmlite": ("tensor/fast/reductions.py",),
+    "numba": (
+        "tensor/fast/compiler.py",
+        "tensor/fast/reductions.py",
+        "tensor/fast/vectors.py",
+    ),
+    "llvmlite": ("tensor/fast/reductions.py", "tensor/fast/vectors.py"),
 }
 # Who may look at the environment: the command line, and where a world is opened.
 ENVIRONMENT = ("cli/", "comm/world.py")

@@ -21,9 +21,11 @@ from parallel_params.tensor.attention_tiles import (
     kept_slopes,
     slopes,
 )
+from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.tape import Array
 
 
+@kernel(fast="parallel_params.tensor.fast.attention")
 def attention(heads: Heads, scheme: Scheme, out: Array) -> Array:
     """Write softmax(q k^T * scale + bias) v into `out`, for every head.
 
@@ -72,6 +74,7 @@ def _attend(
     return saved
 
 
+@kernel(fast="parallel_params.tensor.fast.attention")
 def attention_grads(
     g: Array, heads: Heads, scheme: Scheme, saved: Array, grads: Heads
 ) -> None:

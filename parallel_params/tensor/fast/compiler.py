@@ -1,6 +1,6 @@
 """The door to Numba: how loops are compiled, cached, and prepared for float32.
 
-`reductions.py` is the only other module that imports it, for loops in vectors.
+Only `reductions.py` and `vectors.py` import it as well, for what they say in vectors.
 
 Compiled loops are plain Python over arrays. No operation is reordered, nor contracted
 but where `fused` says so: a loop gives the same bits as its source read literally, in
@@ -105,6 +105,11 @@ def compiled(signature: str) -> Callable[[F], F]:
 def inlined(function: F) -> F:
     """Compile a function into each loop that calls it, so that they stay vectorised."""
     return cast("F", numba.njit(inline="always", **_OPTIONS)(function))
+
+
+def called(function: F) -> F:
+    """Compile a function that loops call, rather than into each: what is long."""
+    return cast("F", numba.njit(**_OPTIONS)(function))
 
 
 def by_type(

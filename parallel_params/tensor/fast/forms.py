@@ -204,7 +204,8 @@ def add_rows(ids: Array, g: Array, out: Array) -> None:
 
 def probabilities(e: Array, scale: Array, future: Array | None, log: Array) -> bool:
     """Take the softmax of a tile of attention."""
-    if not e.size or not fits((e, log)):
+    # Loops take the largest score before it is scaled.
+    if not e.size or not scale >= 0 or not fits((e, log)):
         return attention_tiles.probabilities.numpy(e, scale, future, log)
     row_loops.probabilities(
         _rows(e), e.dtype.type(scale), *_sight(e, future), log.reshape(-1)
