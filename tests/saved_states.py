@@ -17,9 +17,12 @@ from parallel_params.comm.protocol import Communicator
 from parallel_params.errors import CheckpointError
 from parallel_params.manager import ParameterManager
 from parallel_params.nn.cell import Cell
+from parallel_params.nn.parameter import Parameter
+from parallel_params.optim import Momentum
 from parallel_params.optim.optimizer import Optimizer
 from parallel_params.plan.mesh import Mesh
 from parallel_params.plan.policy import Policy
+from parallel_params.tensor.tensor import Tensor
 
 GRAINS = BATCH = 8
 NUM_STEPS = 2
@@ -53,6 +56,28 @@ def take_steps(manager: ParameterManager, net: Cell, until: int = NUM_STEPS) -> 
     """Train on the batches that follow, up to a number of steps."""
     for step in range(manager.num_steps, until):
         manager.step(loss_of(net), *share_of(manager.comm, *global_batch(BATCH, step)))
+
+
+def save_trained(comm: Communicator, path: Path) -> None:
+    """Save an `OddNet` that was trained."""
+    manager, net = make_manager(comm, 1)
+    take_steps(manager, net)
+    manager.save(path)
+
+
+def manager_of(comm: Communicator, *parameters: Parameter) -> ParameterManager:
+    """Return a manager of single parameters, with Momentum."""
+    return ParameterManager(
+        list(parameters),
+        Momentum([p for p in parameters if p.requires_grad], 0.1, 0.9),
+        comm=comm,
+        policy=policy_of(1),
+    )
+
+
+def weight(name: str, *shape: int, **flags: bool) -> Parameter:
+    """Return a parameter of ones."""
+    return Parameter(Tensor(np.ones(shape, np.float32)), name=name, **flags)
 
 
 def tensors_in(path: Path) -> Mapping[str, bytes]:
