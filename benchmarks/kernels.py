@@ -158,6 +158,33 @@ def _batch_norm() -> list[Case]:
     ]
 
 
+def _small() -> list[Case]:
+    """What a step of 64-128-10 at batch 32 takes once or twice."""
+    hidden, scores = _normal(32, 128), _normal(32, 10)
+    db, grad, loss = _normal(128), np.empty_like(scores), np.empty((), np.float32)
+    labels = RNG.integers(0, 10, 32)
+
+    def entropy() -> None:
+        found = softmax_kernels.cross_entropy_sum(scores, labels, grad, 1 / 32)
+        assert found is not None  # all labels are in range
+        np.copyto(loss, found)
+
+    return [
+        Case(
+            name="sum of rows, small",
+            size="32x128",
+            run=lambda: kernels.sum_of_rows(hidden, db),
+            results=(db,),
+        ),
+        Case(
+            name="labels, loss and gradient, small",
+            size="32x10",
+            run=entropy,
+            results=(loss, grad),
+        ),
+    ]
+
+
 def cases() -> list[Case]:
     """Make all of them."""
     x, wide, scores = (
@@ -236,6 +263,7 @@ def cases() -> list[Case]:
             run=lambda: embedding_kernels.add_rows(ids, x, table),
             results=(table,),
         ),
+        *_small(),
         *_pools(),
         *_attention(),
         *_tiles(),
