@@ -108,8 +108,9 @@ def inlined(function: F) -> F:
 
 
 def called(function: F) -> F:
-    """Compile a function that loops call, rather than into each: what is long."""
-    return cast("F", numba.njit(**_OPTIONS)(function))
+    """Compile a function that only loops call, rather than into each: what is long."""
+    inner = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+    return cast("F", inner(function))
 
 
 def by_type(
