@@ -111,12 +111,13 @@ def attend(
                 group = h // sizes[SHARE]
                 turn(rows_at(places, K, b, group, 0), keys, sizes[WIDTH], turned)
                 copy(rows_at(places, V, b, group, 0), keys, width, values)
-            _attend(places, bands, sizes, scale, saved, scratch, b, h, False)
             # The last query sees all that any query does.
             last = rows_at(places, OUT, b, h, bands[-1, FIRST] + bands[-1, NUM] - 1)
             out = row_at(turned[0, 0], last[0], width)
-            if sizes[IS_CAUSAL] and not _is_finite(out):
-                _attend(places, bands, sizes, scale, saved, scratch, b, h, True)
+            for is_careful in (False, True):
+                _attend(places, bands, sizes, scale, saved, scratch, b, h, is_careful)
+                if not sizes[IS_CAUSAL] or _is_finite(out):
+                    break
 
 
 @called
