@@ -36,6 +36,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # "numpy": a division by zero is infinite, which also lets loops be vectorised. Threads
 # of a thread world run loops at once, so the interpreter's lock is let go.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+# No forms for the interpreter and for C.
+_NO_DOORS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _prepared: list[tuple[Any, str]] = []
 _FLOAT32 = np.dtype(np.float32)
 # Why something that was compiled is not kept, the last reason first.
@@ -109,8 +111,7 @@ def inlined(function: F) -> F:
 
 def called(function: F) -> F:
     """Compile a function that only loops call, rather than into each: what is long."""
-    inner = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
-    return cast("F", inner(function))
+    return cast("F", numba.njit(**_OPTIONS, **_NO_DOORS)(function))
 
 
 def by_type(
