@@ -12,9 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from parallel_params.tensor.ids import are_in_range
 from parallel_params.tensor.kernel_set import kernel
 from parallel_params.tensor.kernels import BLOCK
-from parallel_params.tensor.ops.ids import are_in_range
 from parallel_params.tensor.tape import Array
 
 # A row whose exponentials add up to less than this has lost digits to underflow.

@@ -4,10 +4,10 @@ import numpy as np
 
 from parallel_params.tensor import tape
 from parallel_params.tensor.embedding_kernels import add_rows
+from parallel_params.tensor.ids import are_in_range, first_out_of_range
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
 from parallel_params.tensor.ops.compare import where
 from parallel_params.tensor.ops.convert import stop_gradient
-from parallel_params.tensor.ops.ids import are_in_range, first_out_of_range
 from parallel_params.tensor.ops.indexing import taken
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor

@@ -7,8 +7,8 @@ factor for every row follows.
 import numpy as np
 
 from parallel_params.tensor import softmax_kernels
+from parallel_params.tensor.ids import are_in_range
 from parallel_params.tensor.kernels import row_blocks
-from parallel_params.tensor.ops.ids import are_in_range
 from parallel_params.tensor.tape import Array
 from parallel_params.tensor.tensor import Tensor
 
