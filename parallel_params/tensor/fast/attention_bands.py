@@ -13,7 +13,7 @@ from parallel_params.tensor.fast.products import (
     product,
     rows_of,
 )
-from parallel_params.tensor.fast.row_loops import (
+from parallel_params.tensor.fast.score_loops import (
     slope_of_scores,
     soften,
     soften_again,

@@ -17,7 +17,7 @@ from parallel_params.tensor.fast import (
     element_loops,
     gelu_loops,
     norm_loops,
-    row_loops,
+    score_loops,
     softmax_loops,
 )
 from parallel_params.tensor.fast.compiler import fits, numbers
@@ -207,7 +207,7 @@ def probabilities(e: Array, scale: Array, future: Array | None, log: Array) -> b
     # Loops take the largest score before it is scaled.
     if not e.size or not scale >= 0 or not fits((e, log)):
         return attention_tiles.probabilities.numpy(e, scale, future, log)
-    row_loops.probabilities(
+    score_loops.probabilities(
         _rows(e), e.dtype.type(scale), *_sight(e, future), log.reshape(-1)
     )
     return True
@@ -217,7 +217,7 @@ def slopes(p: Array, d: Array, log: Array, scale: Array, future: Array | None) -
     """Make probabilities again, and the gradients of scores."""
     if p.size and fits((p, d, log)):
         factor, sight = p.dtype.type(scale), _sight(p, future)
-        row_loops.slopes(_rows(p), _rows(d), log.reshape(-1), factor, *sight)
+        score_loops.slopes(_rows(p), _rows(d), log.reshape(-1), factor, *sight)
     else:
         attention_tiles.slopes.numpy(p, d, log, scale, future)
 
@@ -226,7 +226,7 @@ def kept_slopes(p: Array, d: Array, scale: Array, future: Array | None) -> None:
     """Take the gradients of scores from probabilities that were kept."""
     if p.size and fits((p, d)):
         factor, sight = p.dtype.type(scale), _sight(p, future)
-        row_loops.kept_slopes(_rows(p), _rows(d), factor, *sight)
+        score_loops.kept_slopes(_rows(p), _rows(d), factor, *sight)
     else:
         attention_tiles.kept_slopes.numpy(p, d, scale, future)
 

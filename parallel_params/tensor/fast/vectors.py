@@ -170,25 +170,13 @@ def _add_block(
     is_fresh: Any,
 ) -> _Emitted:
     def emit(_: object, builder: Any, __: object, values: Any) -> None:
-        _emit_block(_Vectors(builder, like.bitwidth), *values[1:])
+        _emit_block(_Vectors(builder, like.bitwidth), values[1:])
 
     return types.void(like, *[types.intp] * 10, types.boolean), emit
 
 
-def _emit_block(
-    vectors: _Vectors,
-    a: Any,
-    a_row: Any,
-    a_step: Any,
-    b: Any,
-    b_step: Any,
-    c: Any,
-    c_row: Any,
-    last: Any,
-    second: Any,
-    num: Any,
-    is_fresh: Any,
-) -> None:
+def _emit_block(vectors: _Vectors, values: Any) -> None:
+    a, a_row, a_step, b, b_step, c, c_row, last, second, num, is_fresh = values
     builder = vectors.builder
     numbers = [vectors.row(a, a_row, i, last) for i in range(ROWS)]
     starts = [vectors.row(c, c_row, i, last) for i in range(ROWS)]
