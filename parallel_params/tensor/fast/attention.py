@@ -10,7 +10,8 @@ from parallel_params.tensor import attention_kernels
 from parallel_params.tensor.attention_tiles import Heads, Scheme
 from parallel_params.tensor.fast import attention_bands as bands
 from parallel_params.tensor.fast import attention_loops as loops
-from parallel_params.tensor.fast.vectors import LINE_BYTES, VECTOR_BYTES
+from parallel_params.tensor.fast.scratch import matrix
+from parallel_params.tensor.fast.vectors import VECTOR_BYTES
 from parallel_params.tensor.kernels import BLOCK
 from parallel_params.tensor.tape import Array
 
@@ -31,8 +32,8 @@ def attention(heads: Heads, scheme: Scheme, out: Array) -> Array:
         sizes,
         q.dtype.type(scheme.scale),
         saved,
-        _matrix(width, k.shape[2], q.dtype),
-        _matrix(k.shape[2], v.shape[3], q.dtype),
+        matrix(width, k.shape[2], q.dtype),
+        matrix(k.shape[2], v.shape[3], q.dtype),
         _room(table, q.dtype),
     )
     return saved if is_kept else saved.reshape(batch, num, queries)
@@ -59,11 +60,11 @@ def attention_grads(
         _sizes(heads, scheme),
         dtype.type(scheme.scale),
         saved.reshape(q.shape[0] * q.shape[1], -1),
-        _matrix(value_width, keys, dtype),
-        _matrix(width, keys, dtype),
-        _matrix(bands.BAND, width, dtype),
-        _matrix(keys, width, dtype),
-        _matrix(bands.BAND, value_width, dtype),
+        matrix(value_width, keys, dtype),
+        matrix(width, keys, dtype),
+        matrix(bands.BAND, width, dtype),
+        matrix(keys, width, dtype),
+        matrix(bands.BAND, value_width, dtype),
         _room(table, dtype),
         _room(table, dtype),
     )
@@ -124,15 +125,6 @@ def _places(arrays: tuple[Array, ...]) -> Array:
     return np.array(
         [(a.__array_interface__["data"][0], *a.strides[:3]) for a in arrays], np.int64
     )
-
-
-def _matrix(num: int, width: int, dtype: "np.dtype[np.generic]") -> Array:
-    """Return memory of [num, width at least] whose rows fill an odd number of lines."""
-    line = LINE_BYTES // dtype.itemsize
-    padded = (-(-width // line) | 1) * line
-    memory = np.empty(num * padded + line, dtype)
-    start = -memory.__array_interface__["data"][0] % LINE_BYTES // dtype.itemsize
-    return memory[start : start + num * padded].reshape(num, padded)
 
 
 def _room(table: Array, dtype: "np.dtype[np.generic]") -> Array:

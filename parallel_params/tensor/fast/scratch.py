@@ -1,0 +1,21 @@
+"""Memory that loops write to and leave: it starts with a line of the cache."""
+
+import numpy as np
+
+from parallel_params.tensor.fast.vectors import LINE_BYTES
+from parallel_params.tensor.tape import Array
+
+
+def numbers(numel: int, dtype: "np.dtype[np.generic]") -> Array:
+    """Return memory of [numel]."""
+    line = LINE_BYTES // dtype.itemsize
+    memory = np.empty(numel + line, dtype)
+    start = -memory.__array_interface__["data"][0] % LINE_BYTES // dtype.itemsize
+    return memory[start : start + numel]
+
+
+def matrix(num: int, width: int, dtype: "np.dtype[np.generic]") -> Array:
+    """Return memory of [num, width at least] whose rows fill an odd number of lines."""
+    line = LINE_BYTES // dtype.itemsize
+    padded = (-(-width // line) | 1) * line
+    return numbers(num * padded, dtype).reshape(num, padded)
