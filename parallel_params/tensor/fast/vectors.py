@@ -76,9 +76,11 @@ class _Vectors:
         found.align = self.align
         return found
 
-    def store(self, value: Any, address: Any) -> None:
+    def store(self, value: Any, address: Any) -> Any:
         pointer = self.builder.inttoptr(address, self.kind.as_pointer())
-        self.builder.store(value, pointer).align = self.align
+        stored = self.builder.store(value, pointer)
+        stored.align = self.align
+        return stored
 
     def row(self, address: Any, step: Any, number: int, last: Any) -> Any:
         """Return where row `number` lies, or the last one if there are fewer."""
@@ -127,6 +129,40 @@ def _copy_vectors(_: object, like: Any, at: Any, into: Any, num: Any) -> _Emitte
 copy_vectors = cast(
     "Callable[[Element, int, int, int], None]", extending.intrinsic(_copy_vectors)
 )
+
+
+def _stream_vectors(_: object, like: Any, at: Any, into: Any, num: Any) -> _Emitted:
+    def emit(_: object, builder: Any, __: object, values: Any) -> None:
+        _, at, into, num = values
+        vectors = _Vectors(builder, like.bitwidth)
+        width = ir.Constant(at.type, VECTOR_BYTES)
+        past = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        with cgutils.for_range(builder, num) as loop:
+            step = builder.mul(loop.index, width)
+            vector = vectors.load(builder.add(at, step))
+            stored = vectors.store(vector, builder.add(into, step))
+            stored.align = VECTOR_BYTES
+            stored.set_metadata("nontemporal", past)
+
+    return types.void(like, types.intp, types.intp, types.intp), emit
+
+
+# The same to an address of whole vectors, past the cache: memory that is written whole
+# is not read first. `settle` comes before another thread or process may read it.
+stream_vectors = cast(
+    "Callable[[Element, int, int, int], None]", extending.intrinsic(_stream_vectors)
+)
+
+
+def _settle(_: object) -> _Emitted:
+    def emit(_: object, builder: Any, __: object, ___: object) -> None:
+        builder.fence("seq_cst")
+
+    return types.void(), emit
+
+
+# () -> what this thread has streamed is there before what it writes from now on.
+settle = cast("Callable[[], None]", extending.intrinsic(_settle))
 
 
 def _turn_block(

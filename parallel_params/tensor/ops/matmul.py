@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from parallel_params.tensor import tape
+from parallel_params.tensor.dense_kernels import times_weight, weight_grad
 from parallel_params.tensor.kernels import add_bias, sum_of_rows
 from parallel_params.tensor.ops.activation import FUSED, Slope, named
 from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
@@ -149,7 +150,7 @@ def linear(
     rows = array
     if array.ndim != 2:
         rows = array.reshape(math.prod(array.shape[:-1]), w.shape[1])
-    out = np.matmul(rows, w.T)
+    out = times_weight.run(rows, w)
     inputs = (a, weight) if bias is None else (a, weight, bias)
     nodes = a._node, weight._node, None if bias is None else bias._node
     slope: Slope | None = None
@@ -185,7 +186,7 @@ def affine(
     shift = None if bias is None else bias._array
     _check_linear(operator, array, w, shift)
     rows = array.reshape(math.prod(array.shape[:-1]), w.shape[1])
-    out = np.matmul(rows, w.T)
+    out = times_weight.run(rows, w)
     if shift is not None:
         add_bias.run(out, shift)
     return rows, out
@@ -208,7 +209,7 @@ def linear_grads(
         if x.ndim != 2:
             dx = dx.reshape(x.shape)
     if nodes[1] is not None:
-        dw = np.matmul(g.T, rows, out=nodes[1].sink())
+        dw = weight_grad.run(g, rows, nodes[1].sink())
     return dx, dw, db
 
 
