@@ -3,7 +3,8 @@
 BLAS packs both operands and clears a result before it adds to it: with a hundred rows
 that is a third of its time. Here rows are brought to panels, as wide as a block of
 sums, which stay in the L1 cache. Every sum runs over k in order, each product and its
-sum rounded once: a row has the same bits whatever rows come with it.
+sum rounded once, and those of `DEPTH` products each are added up: a row has the same
+bits whatever rows come with it.
 """
 
 from parallel_params.tensor.fast.compiler import called, compiled

@@ -6,8 +6,8 @@ number of cache lines, or they compete for the same places in the cache; `copy` 
 `turn` bring them there.
 
 A matrix that may lie anywhere comes as an address and strides in bytes: Numba would
-compile anew for each way to lie. Every sum runs over k in order, each product and its
-sum rounded once, whatever is computed beside it.
+compile anew for each way to lie. Every sum of a call runs over k in order, each product
+and its sum rounded once, whatever is computed beside it.
 """
 
 from typing import TypeAlias

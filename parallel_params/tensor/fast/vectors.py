@@ -219,13 +219,8 @@ def _emit_block(vectors: _Vectors, values: Any) -> None:
     places = [at for start in starts for at in (start, builder.add(start, second))]
     # Variables, which the compiler finds registers for.
     sums = [vectors.variable() for _ in places]
-    with builder.if_else(is_fresh) as (fresh, old):
-        with fresh:
-            for total in sums:
-                builder.store(vectors.zeros, total)
-        with old:
-            for total, place in zip(sums, places, strict=True):
-                builder.store(vectors.load(place), total)
+    for total in sums:
+        builder.store(vectors.zeros, total)
     with cgutils.for_range(builder, num) as loop:
         start = builder.add(b, builder.mul(loop.index, b_step))
         right = [vectors.load(start), vectors.load(builder.add(start, second))]
@@ -235,6 +230,10 @@ def _emit_block(vectors: _Vectors, values: Any) -> None:
             factors = spread[i // VECTORS], right[i % VECTORS]
             more = builder.call(vectors.fma, (*factors, builder.load(total)))
             builder.store(more, total)
+    with builder.if_then(builder.not_(is_fresh)):
+        for total, place in zip(sums, places, strict=True):
+            both = builder.fadd(vectors.load(place), builder.load(total))
+            builder.store(both, total)
     for total, place in zip(sums, places, strict=True):
         vectors.store(builder.load(total), place)
 
@@ -242,5 +241,6 @@ def _emit_block(vectors: _Vectors, values: Any) -> None:
 # (a number of the element type; of a: address, bytes from row to row and from k to k;
 # of b: address, bytes from k to k; of c: address, bytes from row to row; number of the
 # last row; bytes from the first vector to the second; how many k; whether c is set, or
-# added to): `ROWS` times `VECTORS` vectors of a @ b. Rows after the last one are it.
+# the sums are added to it): `ROWS` times `VECTORS` vectors of a @ b. Rows after the
+# last one are it.
 add_block = cast("Callable[..., None]", extending.intrinsic(_add_block))
