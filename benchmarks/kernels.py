@@ -24,6 +24,7 @@ from parallel_params.tensor import (
     attention_kernels,
     attention_tiles,
     batch_norm_kernels,
+    dense_kernels,
     embedding_kernels,
     kernels,
     norm_kernels,
@@ -264,9 +265,30 @@ def cases() -> list[Case]:
             results=(table,),
         ),
         *_small(),
+        *_dense(),
         *_pools(),
         *_attention(),
         *_tiles(),
+    ]
+
+
+def _dense() -> list[Case]:
+    """What a step of the MLP takes twice: 64 rows by a weight that no cache holds."""
+    x, g, w = _normal(64, 2048), _normal(64, 2048), _normal(2048, 2048)
+    out, dw = np.empty_like(x), np.empty_like(w)
+    return [
+        Case(
+            name="dense layer, few rows",
+            size="64x2048x2048",
+            run=lambda: np.copyto(out, dense_kernels.times_weight(x, w)),
+            results=(out,),
+        ),
+        Case(
+            name="gradient of its weight",
+            size="64x2048x2048",
+            run=lambda: dense_kernels.weight_grad(g, x, dw),
+            results=(dw,),
+        ),
     ]
 
 
