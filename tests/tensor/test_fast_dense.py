@@ -1,18 +1,22 @@
 """Products of few rows in compiled loops: NumPy's numbers, bits of each row alone."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 from kernel_sets import CLOSE, kernels_as
 from numpy.testing import assert_allclose, assert_array_equal
+from threadpoolctl import threadpool_limits
 
 from parallel_params.tensor import dense_kernels as kernels
 from parallel_params.tensor.tape import Array
 
 DType: TypeAlias = "np.dtype[Any]"
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
+AVX2 = {"Haswell", "Zen"}  # what OpenBLAS calls its kernels for it
 # Rows, in, out: whole panels, chunks and bands, and what is left of each.
 SHAPES = [(1, 16, 8), (7, 256, 48), (16, 272, 56), (33, 528, 8), (64, 2064, 104)]
 
@@ -25,6 +29,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         monkeypatch.setattr(dense, "LEAST_READ", 0)
         monkeypatch.setattr(dense, "LEAST_WRITTEN", 0)
+        monkeypatch.setattr(dense, "is_beaten", lambda: True)
         monkeypatch.setattr(kernels.times_weight, "numpy", _is_not_taken)
         monkeypatch.setattr(kernels.weight_grad, "numpy", _is_not_taken)
         yield
@@ -149,6 +154,7 @@ def test_the_rest_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
         is_close(kernels.weight_grad(g, x, None), g.T @ x)
         monkeypatch.setattr(dense, "LEAST_READ", 0)
         monkeypatch.setattr(dense, "LEAST_WRITTEN", 0)
+        monkeypatch.setattr(dense, "is_beaten", lambda: True)
         for x, w, g in (
             drawn((dense.MOST_ROWS + 1, 16, 8), np.dtype(np.float32)),  # many rows
             drawn((4, 17, 9), np.dtype(np.float32)),  # no whole vectors
@@ -159,3 +165,48 @@ def test_the_rest_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
         empty = kernels.times_weight(np.empty((0, 16), "f4"), np.empty((8, 16), "f4"))
         assert empty.shape == (0, 8)
     assert taken == []
+
+
+@pytest.mark.parametrize(
+    ("kernels_of", "num_threads", "is_taken"),
+    [("Haswell", 1, True), ("Zen", 1, True), ("Zen", 2, False), ("SkylakeX", 1, False)],
+)
+def test_products_are_left_to_a_blas_that_is_faster(
+    kernels_of: str, num_threads: int, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parallel_params.tensor.fast import beside_blas, dense
+
+    pool = SimpleNamespace(architecture=kernels_of, num_threads=num_threads)
+    monkeypatch.setattr(beside_blas, "_pools", lambda: (pool,))
+    monkeypatch.setattr(dense, "is_beaten", beside_blas.is_beaten)
+    left: list[object] = []
+    for kernel in (kernels.times_weight, kernels.weight_grad):
+        monkeypatch.setattr(kernel, "numpy", lambda *_, own=kernel: left.append(own))
+    x, w, g = drawn((4, 16, 8), np.dtype(np.float32))
+    kernels.times_weight(x, w)
+    kernels.weight_grad(g, x, None)
+    assert left == ([] if is_taken else [kernels.times_weight, kernels.weight_grad])
+
+
+def test_products_are_left_to_a_blas_that_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from parallel_params.tensor.fast import beside_blas
+
+    monkeypatch.setattr(beside_blas, "_pools", tuple)
+    assert not beside_blas.is_beaten()
+
+
+def test_the_threads_of_blas_are_those_of_now() -> None:
+    from parallel_params.tensor.fast import beside_blas
+
+    kernels_of = {pool.architecture for pool in beside_blas._pools()}
+    with blas_of(1):
+        assert beside_blas.is_beaten() == bool(kernels_of <= AVX2 and kernels_of)
+    with blas_of(2):
+        assert not beside_blas.is_beaten()
+
+
+def blas_of(num_threads: int) -> AbstractContextManager[object]:
+    """Give BLAS this number of threads in a block."""
+    return threadpool_limits(num_threads)  # type: ignore[no-any-return]  # threadpoolctl's

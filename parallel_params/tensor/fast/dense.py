@@ -1,12 +1,14 @@
 """The fast forms of a dense layer's products: few rows to loops, the others to BLAS.
 
-The choice is by shapes alone: who has the same rows has the same bits.
+The choice is by shapes, and by what BLAS is there (`beside_blas`): with the same BLAS,
+on as many threads, the same rows have the same bits.
 """
 
 import numpy as np
 
 from parallel_params.tensor import dense_kernels
 from parallel_params.tensor.fast import dense_loops as loops
+from parallel_params.tensor.fast.beside_blas import is_beaten
 from parallel_params.tensor.fast.compiler import fits
 from parallel_params.tensor.fast.scratch import matrix, numbers
 from parallel_params.tensor.fast.vectors import VECTOR_BYTES
@@ -22,7 +24,8 @@ def times_weight(x: Array, w: Array) -> Array:
     """Return x @ w.T."""
     vector = VECTOR_BYTES // w.itemsize
     is_small = w.nbytes < LEAST_READ or not 0 < len(x) <= MOST_ROWS
-    if is_small or w.shape[0] % vector or w.shape[1] % vector or not fits((x, w)):
+    is_whole = w.shape[0] % vector == w.shape[1] % vector == 0
+    if is_small or not is_whole or not is_beaten() or not fits((x, w)):
         return dense_kernels.times_weight.numpy(x, w)
     panel = loops.PANEL_BYTES // w.itemsize
     filled = -(-len(x) // panel) * panel
@@ -37,7 +40,7 @@ def weight_grad(g: Array, x: Array, out: Array | None) -> Array:
     rows, dtype = len(x), x.dtype
     panel = loops.PANEL_BYTES // x.itemsize
     is_small = g.shape[1] * x.nbytes < rows * LEAST_WRITTEN or not 0 < rows <= MOST_ROWS
-    if is_small or x.shape[1] % panel or not fits((g, x)):
+    if is_small or x.shape[1] % panel or not is_beaten() or not fits((g, x)):
         return dense_kernels.weight_grad.numpy(g, x, out)
     into = np.empty((g.shape[1], x.shape[1]), dtype) if out is None else out
     if not fits((x, into)):
