@@ -22,10 +22,7 @@ LEAST_READ, LEAST_WRITTEN = 1 << 20, 1 << 23
 
 def times_weight(x: Array, w: Array) -> Array:
     """Return x @ w.T."""
-    vector = VECTOR_BYTES // w.itemsize
-    is_small = w.nbytes < LEAST_READ or not 0 < len(x) <= MOST_ROWS
-    is_whole = w.shape[0] % vector == w.shape[1] % vector == 0
-    if is_small or not is_whole or not is_beaten() or not fits((x, w)):
+    if w.nbytes < LEAST_READ or not _takes(x, w) or w.shape[0] % _vector(w):
         return dense_kernels.times_weight.numpy(x, w)
     panel = loops.PANEL_BYTES // w.itemsize
     filled = -(-len(x) // panel) * panel
@@ -37,16 +34,26 @@ def times_weight(x: Array, w: Array) -> Array:
 
 def weight_grad(g: Array, x: Array, out: Array | None) -> Array:
     """Return g.T @ x."""
-    rows, dtype = len(x), x.dtype
-    panel = loops.PANEL_BYTES // x.itemsize
-    is_small = g.shape[1] * x.nbytes < rows * LEAST_WRITTEN or not 0 < rows <= MOST_ROWS
-    if is_small or x.shape[1] % panel or not is_beaten() or not fits((g, x)):
-        return dense_kernels.weight_grad.numpy(g, x, out)
-    into = np.empty((g.shape[1], x.shape[1]), dtype) if out is None else out
-    if not fits((x, into)):
-        return dense_kernels.weight_grad.numpy(g, x, out)
-    span = min(x.shape[1], loops.SPAN_BYTES // x.itemsize)
-    left = numbers(rows * loops.BAND + VECTOR_BYTES // x.itemsize, dtype)
-    right, band = numbers(rows * span, dtype), matrix(loops.BAND, span, dtype)
+    into = np.empty((g.shape[1], x.shape[1]), x.dtype) if out is None else out
+    is_small = into.nbytes < LEAST_WRITTEN
+    if is_small or not _takes(x, into) or not fits((g, x)) or _has_half_panel(x):
+        return dense_kernels.weight_grad.numpy(g, x, into)
+    span, rows = min(x.shape[1], loops.SPAN_BYTES // x.itemsize), len(x)
+    left = numbers(rows * loops.BAND + _vector(x), x.dtype)
+    right, band = numbers(rows * span, x.dtype), matrix(loops.BAND, span, x.dtype)
     loops.weight_grad(g, x, left, right, band, into)
     return into
+
+
+def _takes(x: Array, w: Array) -> bool:
+    """Return whether loops take few rows x with a weight, or with its gradient."""
+    is_few = 0 < len(x) <= MOST_ROWS and not x.shape[1] % _vector(x)
+    return is_few and is_beaten() and fits((x, w))
+
+
+def _vector(array: Array) -> int:
+    return VECTOR_BYTES // array.itemsize
+
+
+def _has_half_panel(x: Array) -> bool:
+    return bool(x.shape[1] % (loops.PANEL_BYTES // x.itemsize))
