@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from parallel_params.errors import BrokenLaw
 from parallel_params.optim.rule import AnyRule, Shape
@@ -34,7 +35,7 @@ class LawReport:
 
 
 def check_rule(
-    rule: AnyRule,
+    rule: AnyRule | type[AnyRule],
     *,
     seed: int = 0,
     num_cases: int = NUM_CASES,
@@ -49,7 +50,8 @@ def check_rule(
     bits. The laws, with their reasons: `parallel_params.testing.LAWS`.
 
     Args:
-        rule: of either kind: with `update` or with `moves`.
+        rule: of either kind: with `update` or with `moves`; or a class that makes one
+            without arguments.
         seed: of what is drawn.
         num_cases: per law.
         laws: names of those to try; by default all.
@@ -63,14 +65,10 @@ def check_rule(
     Raises:
         BrokenLaw: naming every broken law with the first case that breaks it, what
             differs there and in which elements, and the call that tries it again.
-        TypeError: `rule` is no instance of a rule.
+        TypeError: `rule` is no rule, and no class that makes one without arguments.
         ValueError: there is no such law, or no case.
     """
-    if isinstance(rule, type) or not is_rule(rule):
-        raise TypeError(
-            f"check_rule takes a rule with `structure` and `update` or `moves`, such "
-            f"as AdamWRule(), not {rule!r}"
-        )
+    rule = _made(rule)
     names = list(LAWS) if laws is None else list(laws)
     unknown = [name for name in names if name not in LAWS]
     if unknown:
@@ -88,6 +86,24 @@ def check_rule(
     return LawReport(
         rule=repr(rule), cases=dict.fromkeys(names, len(numbers)), seed=seed
     )
+
+
+def _made(rule: AnyRule | type[AnyRule]) -> AnyRule:
+    made: object = rule
+    if isinstance(rule, type):
+        try:
+            made = rule()
+        except TypeError as error:
+            raise TypeError(
+                f"check_rule: {rule.__name__} cannot be made without arguments "
+                f"({error}); make it, as in check_rule({rule.__name__}(...))"
+            ) from None
+    if not is_rule(made):
+        raise TypeError(
+            f"check_rule takes a rule with `structure` and `update` or `moves`, such "
+            f"as AdamWRule(), not {rule!r}"
+        )
+    return cast("AnyRule", made)
 
 
 def _broken(

@@ -123,6 +123,8 @@ def test_group_norm_refuses_what_does_not_fit() -> None:
         ops.group_norm(x, 4)
     with pytest.raises(ValueError, match=r"weight of shape \(3,\).* C = 6 channels"):
         ops.group_norm(x, 2, Tensor(np.ones(3, np.float32)))
+    with pytest.raises(TypeError, match="Float32 and bias Float64; they must have one"):
+        ops.group_norm(x, 2, None, Tensor(np.ones(6)))
     with pytest.raises(ValueError, match=r"nothing to take a mean of"):
         ops.group_norm(x[:0], 2)
     with pytest.raises(ValueError, match=r"takes \[N, C, ...\], not shape \(6,\)"):

@@ -264,7 +264,16 @@ def test_a_structure_that_there_is_not_is_named() -> None:
         check_rule(Stranger(), laws=["declares itself"])
 
 
-@pytest.mark.parametrize("wrong", [optim.AdamWRule, object(), 3], ids=str)
+def test_a_class_is_made_first() -> None:
+    by_class = check_rule(optim.AdamWRule, num_cases=1, laws=["may be cut"])
+    assert by_class == check_rule(optim.AdamWRule(), num_cases=1, laws=["may be cut"])
+    with pytest.raises(
+        TypeError, match=r"AveragedRule cannot be .*AveragedRule\(\.\.\."
+    ):
+        check_rule(optim.AveragedRule)
+
+
+@pytest.mark.parametrize("wrong", [object, object(), 3], ids=str)
 def test_what_is_no_rule_is_refused(wrong: object) -> None:
     with pytest.raises(TypeError, match="check_rule takes a rule"):
         check_rule(wrong)  # type: ignore[arg-type]  # refused

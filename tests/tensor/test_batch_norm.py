@@ -112,6 +112,16 @@ def test_what_does_not_fit_is_named(call: Callable[[], Tensor], message: str) ->
         call()
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_weight_of_another_type_is_refused(training: bool) -> None:
+    wide, narrow = Tensor(np.ones((4, 2))), Tensor(np.ones(2, np.float32))
+    for weight, bias, name in ((narrow, None, "weight"), (None, narrow, "bias")):
+        with pytest.raises(TypeError, match=f"Float64 and {name} Float32; they must"):
+            ops.batch_norm(wide, TWO, TWO, weight, bias, training)
+    half = Tensor(np.arange(8, dtype=np.float16).reshape(4, 2))
+    assert ops.batch_norm(half, TWO, TWO, narrow, narrow, training).dtype == half.dtype
+
+
 def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match="floating-point elements, not Int64"):
         ops.batch_norm(Tensor(np.zeros((3, 2), int)), TWO, TWO)

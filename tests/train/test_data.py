@@ -119,7 +119,7 @@ def test_an_npz_file_is_read_as_float32_samples_and_labels(tmp_path: Path) -> No
     ("name", "array", "sentence"),
     [
         ("x", np.zeros((5, 2)), "x has 5 samples, y 6 labels"),
-        ("x", np.full((6, 2), np.nan), "x has values that are not finite"),
+        ("x", np.where(np.eye(6, 2, -3), np.nan, 1.0), "the first at x[3, 0]; leave"),
         ("x", np.zeros((6, 2), complex), "x has dtype complex128; expected numbers"),
         ("y", np.zeros(6), "y has dtype float64; expected whole numbers"),
         ("y", np.array([-1, 0, 1, 2, 0, 1]), "y has the label -1; they start at 0"),

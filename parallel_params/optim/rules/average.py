@@ -61,7 +61,10 @@ class Averaging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AveragedRule:
-    """The rule `inner`, and an average of the weights that it makes."""
+    """The rule `inner`, and an average of the weights that it makes.
+
+    Source: as of `Averaging`.
+    """
 
     inner: Rule
     averaging: Averaging = Averaging()

@@ -62,7 +62,8 @@ def batch_norm(
         As `input_x`. No gradient goes to the running numbers.
 
     Raises:
-        TypeError: the element types differ or are not floating point.
+        TypeError: the element types of input, weight and bias differ, other than a
+            16-bit input's, or are not floating point.
         ValueError: the shapes do not fit, the batch is empty or has one element per
             channel while training, or there are no running numbers otherwise.
     """
@@ -200,14 +201,20 @@ def _plain(
     return out if bias is None else out + bias.astype(x.dtype).reshape(shape)
 
 
-def _check(operator: str, x: Tensor, *per_channel: Tensor | None) -> None:
+def _check(
+    operator: str,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *moments: Tensor,
+) -> None:
     if x.ndim < 2:
         raise ValueError(
             f"{operator}: the input is [N, C] or [N, C, ...], not of shape {x.shape}"
         )
     if not x.size:
         raise ValueError(f"{operator}: the batch is empty: its shape is {x.shape}")
-    given = [t for t in per_channel if t is not None]
+    given = [t for t in (weight, bias, *moments) if t is not None]
     for tensor in given:
         if tensor.shape != (x.shape[1],):
             raise ValueError(
@@ -217,3 +224,11 @@ def _check(operator: str, x: Tensor, *per_channel: Tensor | None) -> None:
     if not all(t.dtype.is_float for t in (x, *given)):
         found = ", ".join(str(t.dtype) for t in (x, *given))
         raise TypeError(f"{operator} takes floating-point elements, not {found}")
+    # 16 bits become float32 first.
+    factors = {"weight": weight, "bias": bias} if x._array.itemsize != 2 else {}
+    for name, factor in factors.items():
+        if factor is not None and factor._array.dtype != x._array.dtype:
+            raise TypeError(
+                f"{operator}: the input is {x.dtype} and {name} {factor.dtype}; they "
+                f"must have one element type, convert one with astype()"
+            )

@@ -44,15 +44,25 @@ def group_norm(
         )
     if not x.size:
         raise ValueError(f"group_norm: shape {shape} has nothing to take a mean of")
-    for name, factor in (("weight", weight), ("bias", bias)):
-        if factor is not None and factor.shape != (channels,):
-            raise ValueError(
-                f"group_norm: {name} of shape {factor.shape} does not fit the C = "
-                f"{channels} channels (dim 1) of shape {shape}"
-            )
+    _check_factors(x, weight, bias)
     rows = x.reshape(shape[0] * num_groups, -1)
     out = layer_norm(rows, rows.shape[1], None, None, eps).reshape(shape)
     per_channel = (channels, *(1,) * (x.ndim - 2))
     if weight is not None:
         out = out * weight.reshape(per_channel)
     return out if bias is None else out + bias.reshape(per_channel)
+
+
+def _check_factors(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+    shape, channels = x.shape, x.shape[1]
+    for name, factor in (("weight", weight), ("bias", bias)):
+        if factor is not None and factor.shape != (channels,):
+            raise ValueError(
+                f"group_norm: {name} of shape {factor.shape} does not fit the C = "
+                f"{channels} channels (dim 1) of shape {shape}"
+            )
+        if factor is not None and factor.dtype is not x.dtype:
+            raise TypeError(
+                f"group_norm: the input is {x.dtype} and {name} {factor.dtype}; they "
+                f"must have one element type, convert one with astype()"
+            )

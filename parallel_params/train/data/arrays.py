@@ -214,9 +214,12 @@ def _check_pair(
                 f"{source}: {name} has dtype {array.dtype}; expected numbers"
             )
         is_read = not isinstance(array, np.memmap)
-        if is_read and not np.isfinite(as_float32(array)).all():
+        if is_read and not (is_finite := np.isfinite(as_float32(array))).all():
+            place = np.unravel_index(int(is_finite.argmin()), array.shape)
+            where = ", ".join(map(str, place))
             raise DataError(
-                f"{source}: {name} has values that are not finite in float32"
+                f"{source}: {name} has values that are not finite in float32, the "
+                f"first at {name}[{where}]; leave such samples out"
             )
     if not is_regression:
         _check_labels(source, f"{prefix}y", y)
