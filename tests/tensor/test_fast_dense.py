@@ -117,11 +117,12 @@ def test_a_gradient_is_written_where_it_lies_and_nowhere_else(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_loops_write_no_row_that_is_none(dtype: DType) -> None:
     from parallel_params.tensor.fast import dense_loops
-    from parallel_params.tensor.fast.scratch import matrix, numbers
+    from parallel_params.tensor.fast.scratch import matrix
+    from parallel_params.tensor.fast.scratch import memory as room
 
     x, w, _ = drawn((13, 272, 56), dtype)
     memory = np.full((15, 56), 5, dtype)
-    scratch = numbers(16 * 272, dtype), matrix(dense_loops.BAND, 16, dtype)
+    scratch = room(16 * 272, dtype), matrix(dense_loops.BAND, 16, dtype)
     dense_loops.times_weight(x, w, *scratch, memory[1:-1])
     assert_array_equal(memory[[0, -1]], np.full((2, 56), 5, dtype))
     assert_array_equal(memory[1:-1], kernels.times_weight(x, w))

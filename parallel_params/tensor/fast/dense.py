@@ -10,7 +10,7 @@ from parallel_params.tensor import dense_kernels
 from parallel_params.tensor.fast import dense_loops as loops
 from parallel_params.tensor.fast.beside_blas import is_beaten
 from parallel_params.tensor.fast.compiler import fits
-from parallel_params.tensor.fast.scratch import matrix, numbers
+from parallel_params.tensor.fast.scratch import matrix, memory
 from parallel_params.tensor.fast.vectors import VECTOR_BYTES
 from parallel_params.tensor.tape import Array
 
@@ -22,11 +22,12 @@ LEAST_READ, LEAST_WRITTEN = 1 << 20, 1 << 23
 
 def times_weight(x: Array, w: Array) -> Array:
     """Return x @ w.T."""
-    if w.nbytes < LEAST_READ or not _takes(x, w) or w.shape[0] % _vector(w):
+    is_ours = w.nbytes >= LEAST_READ and _takes(x, w, VECTOR_BYTES)
+    if not is_ours or w.shape[0] % (VECTOR_BYTES // w.itemsize):
         return dense_kernels.times_weight.numpy(x, w)
     panel = loops.PANEL_BYTES // w.itemsize
     filled = -(-len(x) // panel) * panel
-    panels = numbers(filled * w.shape[1], w.dtype)
+    panels = memory(filled * w.shape[1], w.dtype)
     out = np.empty((len(x), len(w)), w.dtype)
     loops.times_weight(x, w, panels, matrix(loops.BAND, filled, w.dtype), out)
     return out
@@ -36,24 +37,16 @@ def weight_grad(g: Array, x: Array, out: Array | None) -> Array:
     """Return g.T @ x."""
     into = np.empty((g.shape[1], x.shape[1]), x.dtype) if out is None else out
     is_small = into.nbytes < LEAST_WRITTEN
-    if is_small or not _takes(x, into) or not fits((g, x)) or _has_half_panel(x):
+    if is_small or not _takes(x, into, loops.PANEL_BYTES) or not fits((g, x)):
         return dense_kernels.weight_grad.numpy(g, x, into)
     span, rows = min(x.shape[1], loops.SPAN_BYTES // x.itemsize), len(x)
-    left = numbers(rows * loops.BAND + _vector(x), x.dtype)
-    right, band = numbers(rows * span, x.dtype), matrix(loops.BAND, span, x.dtype)
+    left = memory(rows * loops.BAND + VECTOR_BYTES // x.itemsize, x.dtype)
+    right, band = memory(rows * span, x.dtype), matrix(loops.BAND, span, x.dtype)
     loops.weight_grad(g, x, left, right, band, into)
     return into
 
 
-def _takes(x: Array, w: Array) -> bool:
-    """Return whether loops take few rows x with a weight, or with its gradient."""
-    is_few = 0 < len(x) <= MOST_ROWS and not x.shape[1] % _vector(x)
+def _takes(x: Array, w: Array, unit: int) -> bool:
+    """Return whether x is few rows of whole units of bytes, for loops beside BLAS."""
+    is_few = 0 < len(x) <= MOST_ROWS and not x.shape[1] % (unit // x.itemsize)
     return is_few and is_beaten() and fits((x, w))
-
-
-def _vector(array: Array) -> int:
-    return VECTOR_BYTES // array.itemsize
-
-
-def _has_half_panel(x: Array) -> bool:
-    return bool(x.shape[1] % (loops.PANEL_BYTES // x.itemsize))
