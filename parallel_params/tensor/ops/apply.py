@@ -73,6 +73,19 @@ def as_operand(value: Operand, operator: str) -> Tensor:
     )
 
 
+def check_type(operator: str, x: Tensor, name: str, factor: Tensor) -> None:
+    """Refuse a factor of another element type than the input's.
+
+    Raises:
+        TypeError: they differ.
+    """
+    if factor._array.dtype != x._array.dtype:
+        raise TypeError(
+            f"{operator}: the input is {x.dtype} and {name} {factor.dtype}; they must "
+            f"have one element type, convert one with astype()"
+        )
+
+
 def pair(left: Operand, right: Operand, operator: str) -> tuple[Tensor, Tensor]:
     """Return both operands as tensors of one element type, by MindSpore's promotion."""
     if isinstance(left, Tensor) and isinstance(right, Tensor):

@@ -10,7 +10,13 @@ import numpy as np
 
 from parallel_params.tensor import batch_norm_kernels as kernels
 from parallel_params.tensor import tape
-from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
+from parallel_params.tensor.ops.apply import (
+    Operand,
+    as_operand,
+    cast,
+    check_type,
+    result,
+)
 from parallel_params.tensor.ops.elementwise import rsqrt
 from parallel_params.tensor.ops.extreme import var
 from parallel_params.tensor.ops.reduction import mean as mean_of
@@ -227,8 +233,5 @@ def _check(
     # 16 bits become float32 first.
     factors = {"weight": weight, "bias": bias} if x._array.itemsize != 2 else {}
     for name, factor in factors.items():
-        if factor is not None and factor._array.dtype != x._array.dtype:
-            raise TypeError(
-                f"{operator}: the input is {x.dtype} and {name} {factor.dtype}; they "
-                f"must have one element type, convert one with astype()"
-            )
+        if factor is not None:
+            check_type(operator, x, name, factor)

@@ -1,6 +1,6 @@
 """Group norm: groups of one sample's channels, each brought to mean 0, variance 1."""
 
-from parallel_params.tensor.ops.apply import Operand, as_operand
+from parallel_params.tensor.ops.apply import Operand, as_operand, check_type
 from parallel_params.tensor.ops.norm import layer_norm
 from parallel_params.tensor.tensor import Tensor
 
@@ -61,8 +61,5 @@ def _check_factors(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Non
                 f"group_norm: {name} of shape {factor.shape} does not fit the C = "
                 f"{channels} channels (dim 1) of shape {shape}"
             )
-        if factor is not None and factor.dtype is not x.dtype:
-            raise TypeError(
-                f"group_norm: the input is {x.dtype} and {name} {factor.dtype}; they "
-                f"must have one element type, convert one with astype()"
-            )
+        if factor is not None:
+            check_type("group_norm", x, name, factor)

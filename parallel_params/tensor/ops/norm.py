@@ -9,7 +9,13 @@ import numpy as np
 
 from parallel_params.tensor import norm_kernels as kernels
 from parallel_params.tensor import tape
-from parallel_params.tensor.ops.apply import Operand, as_operand, cast, result
+from parallel_params.tensor.ops.apply import (
+    Operand,
+    as_operand,
+    cast,
+    check_type,
+    result,
+)
 from parallel_params.tensor.ops.dims import Shape, as_shape
 from parallel_params.tensor.ops.elementwise import sqrt, square
 from parallel_params.tensor.ops.reduction import mean
@@ -157,7 +163,7 @@ def _check(
     if not dims or shape[len(shape) - len(dims) :] != dims:
         raise ValueError(
             f"{operator}: an input of shape {shape} does not end in normalized_shape "
-            f"{dims}"
+            f"{dims}: the last {len(dims)} dims must be these"
         )
     if not math.prod(dims):
         raise ValueError(f"{operator}: normalized_shape {dims} has no elements")
@@ -171,9 +177,5 @@ def _check(
                 f"{operator}: {name} of shape {tensor._array.shape} does not fit "
                 f"normalized_shape {dims}; the two must be the same"
             )
-        if tensor._array.dtype != x._array.dtype:
-            raise TypeError(
-                f"{operator}: the input is {x.dtype} and {name} {tensor.dtype}; they "
-                f"must have one element type, convert one with astype()"
-            )
+        check_type(operator, x, name, tensor)
     return dims
